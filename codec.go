@@ -1,0 +1,251 @@
+package pycket
+
+import (
+	"bytes"
+	"encoding/gob"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"strconv"
+	"strings"
+)
+
+// A Codec turns values into the bytes that stand in Redis, one value at a time, and back.
+//
+// Encode must not keep or change the value; Decode gets a non-nil pointer and must not keep data.
+// Both may be called by many goroutines at once. [SessionManager.Increment] is one atomic command in
+// Redis if the codec writes whole numbers as decimal digits, as [JSON] and [Gob] do; with another
+// codec it is a compare-and-set like [Update], which loses nothing either.
+type Codec interface {
+	Encode(value any) ([]byte, error)
+	Decode(data []byte, into any) error
+}
+
+// JSON is the default codec: encoding/json, so that values are readable in redis-cli and by services
+// in other languages.
+//
+// It differs from plain encoding/json in three ways. Text that is not UTF-8 is an error instead of
+// being changed silently; store it as []byte. <, > and & are not escaped. And into an any, a
+// map[string]any or a []any, whole numbers are decoded as int (int64, uint64 where int is too small)
+// and only the others as float64.
+type JSON struct{}
+
+var (
+	_ Codec = JSON{}
+	_ Codec = Gob{}
+)
+
+// Encode encodes a value as JSON.
+func (JSON) Encode(value any) ([]byte, error) {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(value); err != nil {
+		return nil, err
+	}
+	data := bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
+	if replacedText(data) {
+		return nil, errors.New("it holds text that is not UTF-8, which JSON cannot carry: store it as []byte, or use the Gob codec")
+	}
+	return data, nil
+}
+
+// replacedText tells whether encoding/json had to replace text that is not UTF-8: it then writes
+// U+FFFD as an escape, whereas a U+FFFD that was there before it leaves as it is.
+func replacedText(data []byte) bool {
+	const escape = `\ufffd`
+	for from := 0; ; {
+		i := bytes.Index(data[from:], []byte(escape))
+		if i < 0 {
+			return false
+		}
+		backslashes := 0
+		for j := from + i - 1; j >= 0 && data[j] == '\\'; j-- {
+			backslashes++
+		}
+		if backslashes%2 == 0 {
+			return true
+		}
+		from += i + len(escape)
+	}
+}
+
+// Decode decodes JSON.
+func (JSON) Decode(data []byte, into any) error {
+	switch into := into.(type) {
+	case *any:
+		return decodeAny(data, into)
+	case *map[string]any:
+		return decodeAny(data, into)
+	case *[]any:
+		return decodeAny(data, into)
+	}
+	return json.Unmarshal(data, into)
+}
+
+// decodeAny decodes where the type does not say which numbers are whole.
+func decodeAny[T any](data []byte, into *T) error {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber()
+	if err := dec.Decode(into); err != nil {
+		return err
+	}
+	if dec.More() {
+		return errors.New("more than one JSON value")
+	}
+	var whole any = *into
+	if done, ok := wholeNumbers(whole).(T); ok {
+		*into = done
+	}
+	return nil
+}
+
+// wholeNumbers replaces every json.Number in a decoded value, in place where it can.
+func wholeNumbers(value any) any {
+	switch v := value.(type) {
+	case json.Number:
+		return number(string(v))
+	case map[string]any:
+		for name, item := range v {
+			v[name] = wholeNumbers(item)
+		}
+	case []any:
+		for i, item := range v {
+			v[i] = wholeNumbers(item)
+		}
+	}
+	return value
+}
+
+func number(text string) any {
+	if !strings.ContainsAny(text, ".eE") {
+		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+			if n >= math.MinInt && n <= math.MaxInt {
+				return int(n)
+			}
+			return n
+		}
+		if n, err := strconv.ParseUint(text, 10, 64); err == nil {
+			return n
+		}
+	}
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return json.Number(text)
+	}
+	return f
+}
+
+// Gob is the codec of encoding/gob, for Go types that JSON cannot carry. Whole numbers are written as
+// decimal digits, so that Increment stays one command; nil is written as nothing. A value can only be
+// read into its own type, not into an any.
+type Gob struct{}
+
+// Encode encodes a value as gob.
+func (Gob) Encode(value any) ([]byte, error) {
+	v := reflect.ValueOf(value)
+	switch v.Kind() {
+	case reflect.Invalid:
+		return []byte{}, nil
+	case reflect.Pointer, reflect.Map, reflect.Slice:
+		if v.IsNil() {
+			return []byte{}, nil
+		}
+	}
+	switch {
+	case v.CanInt() && !encodesItself(v.Type()):
+		return strconv.AppendInt(nil, v.Int(), 10), nil
+	case v.CanUint() && !encodesItself(v.Type()):
+		return strconv.AppendUint(nil, v.Uint(), 10), nil
+	}
+	var buf bytes.Buffer
+	if err := gob.NewEncoder(&buf).Encode(value); err != nil {
+		return nil, err
+	}
+	return buf.Bytes(), nil
+}
+
+// Decode decodes gob.
+func (Gob) Decode(data []byte, into any) error {
+	v := reflect.ValueOf(into).Elem()
+	if len(data) == 0 {
+		v.SetZero()
+		return nil
+	}
+	target := v
+	for target.Kind() == reflect.Pointer {
+		if target.IsNil() {
+			target.Set(reflect.New(target.Type().Elem()))
+		}
+		target = target.Elem()
+	}
+	switch {
+	case target.CanInt() && !encodesItself(target.Type()):
+		n, err := strconv.ParseInt(string(data), 10, target.Type().Bits())
+		if err != nil {
+			return fmt.Errorf("not a whole number that fits %s", target.Type())
+		}
+		target.SetInt(n)
+		return nil
+	case target.CanUint() && !encodesItself(target.Type()):
+		n, err := strconv.ParseUint(string(data), 10, target.Type().Bits())
+		if err != nil {
+			return fmt.Errorf("not a whole number that fits %s", target.Type())
+		}
+		target.SetUint(n)
+		return nil
+	}
+	return gob.NewDecoder(bytes.NewReader(data)).Decode(into)
+}
+
+var (
+	gobEncoder      = reflect.TypeFor[gob.GobEncoder]()
+	binaryMarshaler = reflect.TypeFor[interface{ MarshalBinary() ([]byte, error) }]()
+)
+
+// encodesItself tells whether gob would ask the type for its bytes.
+func encodesItself(t reflect.Type) bool {
+	p := reflect.PointerTo(t)
+	return p.Implements(gobEncoder) || p.Implements(binaryMarshaler)
+}
+
+// countsInDigits tells whether Redis can do the codec's sums.
+func countsInDigits(codec Codec) bool {
+	data, err := codec.Encode(int64(-42))
+	return err == nil && string(data) == "-42"
+}
+
+// decodeInto decodes into a new value first: a failure leaves the target as it was, and what the
+// target held before is not mixed with what is read.
+func decodeInto(codec Codec, data []byte, into any) error {
+	target := reflect.ValueOf(into).Elem()
+	fresh := reflect.New(target.Type())
+	if err := codec.Decode(data, fresh.Interface()); err != nil {
+		return &decodeError{target.Type().String(), err}
+	}
+	target.Set(fresh.Elem())
+	return nil
+}
+
+// decodeError says what a stored value could not be read as. The cause is kept for errors.As and left
+// out of the text: a decoder's message may quote what is stored.
+type decodeError struct {
+	target string
+	cause  error
+}
+
+func (e *decodeError) Error() string {
+	return "the stored value cannot be read as " + e.target
+}
+
+func (e *decodeError) Unwrap() error { return e.cause }
+
+// checkTarget refuses what a decoder could not write to.
+func checkTarget(into any) error {
+	if v := reflect.ValueOf(into); v.Kind() != reflect.Pointer || v.IsNil() {
+		return fmt.Errorf("the target must be a non-nil pointer, not %T", into)
+	}
+	return nil
+}

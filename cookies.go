@@ -1,0 +1,271 @@
+package pycket
+
+import (
+	"crypto/hkdf"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/gorilla/securecookie"
+)
+
+// CookieSettings are the settings of the session's cookie (pycket_cookies in the original). The cookie
+// is always HttpOnly. Attributes are those of RFC 6265bis.
+type CookieSettings struct {
+	// Name is the cookie's name. "" means PYCKET_ID, as the original. Two applications on one Redis
+	// with different names do not take each other's cookies.
+	Name string
+
+	// Path and Domain say where the browser sends the cookie. "" means "/" and the host that set it.
+	Path, Domain string
+
+	// ExpiresDays is how many days the browser keeps the cookie, at most 400. 0 means until the browser
+	// is closed, as the original. It does not keep the session longer than Settings.IdleTimeout.
+	ExpiresDays float64
+
+	// Secure says when the cookie has the attribute Secure.
+	Secure SecurePolicy
+
+	// SameSite is Lax unless set. SameSite=None needs SecureAlways.
+	SameSite http.SameSite
+
+	// Partitioned gives an embedded page a cookie of its own for each site it is embedded in (CHIPS).
+	// It needs SecureAlways.
+	Partitioned bool
+
+	// Encrypt encrypts the cookie's value besides signing it (AES-256-CTR, then HMAC). Cookies that
+	// were only signed are then no longer accepted.
+	Encrypt bool
+}
+
+// SecurePolicy says when the cookie has the attribute Secure.
+type SecurePolicy int
+
+const (
+	// SecureAuto sets Secure if the request came over TLS, or if a proxy says that it did, by
+	// X-Forwarded-Proto or Forwarded. A client that lies about it harms only its own cookie.
+	SecureAuto SecurePolicy = iota
+
+	// SecureAlways always sets Secure. Browsers make an exception for http://localhost.
+	SecureAlways
+)
+
+const (
+	defaultCookieName = "PYCKET_ID"
+
+	// maxCookieDays and maxCookieBytes are limits of browsers: RFC 6265bis, sections 5.5 and 5.6.
+	maxCookieDays  = 400
+	maxCookieBytes = 4096
+
+	// minSecretBytes is the size of the HMAC-SHA256 keys that are derived from a secret.
+	minSecretBytes = 32
+)
+
+// cookies makes the session's cookie and finds it in a request. It is the one place where a cookie is
+// trusted, and knows nothing of Redis.
+type cookies struct {
+	name     string
+	codecs   []*securecookie.SecureCookie
+	template http.Cookie
+	policy   SecurePolicy
+	length   int // of every cookie's value
+}
+
+// newCookies checks the settings. The keyspace is part of the keys' derivation: a cookie is good for
+// one application's sessions only.
+func newCookies(s CookieSettings, secrets []string, keyspace string) (*cookies, error) {
+	c := &cookies{name: s.Name, policy: s.Secure}
+	if c.name == "" {
+		c.name = defaultCookieName
+	}
+	c.template = http.Cookie{
+		Name:        c.name,
+		Path:        s.Path,
+		Domain:      s.Domain,
+		SameSite:    s.SameSite,
+		Partitioned: s.Partitioned,
+		HttpOnly:    true,
+		MaxAge:      int(math.Ceil(s.ExpiresDays * 24 * 60 * 60)),
+	}
+	if s.Path == "" {
+		c.template.Path = "/"
+	}
+	if s.SameSite == 0 {
+		c.template.SameSite = http.SameSiteLaxMode
+	}
+	if err := checkCookieSettings(s, c.template); err != nil {
+		return nil, err
+	}
+
+	if len(secrets) == 0 {
+		return nil, errors.New(`Secrets is empty; give at least one secret of 32 or more random bytes, such as the output of "openssl rand -base64 32"`)
+	}
+	for i, secret := range secrets {
+		if len(secret) < minSecretBytes {
+			return nil, fmt.Errorf(`Secrets[%d] has %d bytes; use 32 or more random bytes, such as the output of "openssl rand -base64 32"`, i, len(secret))
+		}
+		codec, err := newCookieCodec(secret, keyspace, s.Encrypt)
+		if err != nil {
+			return nil, err
+		}
+		// securecookie refuses values older than 30 days unless it is told otherwise.
+		c.codecs = append(c.codecs, codec.MaxAge(c.template.MaxAge))
+	}
+
+	sample, err := c.encode(sessionID{})
+	if err != nil {
+		return nil, err
+	}
+	c.length = len(sample)
+	if n := len(c.name) + c.length; n > maxCookieBytes {
+		return nil, fmt.Errorf("Cookies.Name makes a cookie of %d bytes, and browsers ignore those over %d; use a shorter name", n, maxCookieBytes)
+	}
+	return c, nil
+}
+
+func checkCookieSettings(s CookieSettings, cookie http.Cookie) error {
+	if math.IsNaN(s.ExpiresDays) || s.ExpiresDays < 0 {
+		return errors.New("Cookies.ExpiresDays is negative or no number; use 0 for a cookie that ends with the browser, or up to 400 days")
+	}
+	if s.ExpiresDays > maxCookieDays {
+		return fmt.Errorf("Cookies.ExpiresDays is %g, and browsers cap cookies at 400 days; use 400 or less", s.ExpiresDays)
+	}
+	if strings.ContainsAny(cookie.Path, "\r\n;\x00") || cookie.Path[0] != '/' {
+		return errors.New(`Cookies.Path must begin with "/" and hold no ";" or control character`)
+	}
+	cookie.Value = "x"
+	cookie.MaxAge = 0
+	cookie.Partitioned = false // Valid asks for Secure, which is checked below
+	if err := cookie.Valid(); err != nil {
+		return fmt.Errorf("Cookies.Name, Path or Domain cannot stand in a cookie: %w; use a plain token, a path and a host name", err)
+	}
+	always := s.Secure == SecureAlways
+	switch {
+	case s.Secure != SecureAuto && !always:
+		return errors.New("Cookies.Secure is neither SecureAuto nor SecureAlways; use one of them")
+	case s.SameSite < 0 || s.SameSite > http.SameSiteNoneMode:
+		return errors.New("Cookies.SameSite is unknown; use http.SameSiteLaxMode, StrictMode or NoneMode")
+	case s.SameSite == http.SameSiteNoneMode && !always:
+		return errors.New("Cookies.SameSite=None is refused by browsers without Secure; set Cookies.Secure to SecureAlways")
+	case s.Partitioned && !always:
+		return errors.New("Cookies.Partitioned is refused by browsers without Secure; set Cookies.Secure to SecureAlways")
+	case hasPrefixFold(cookie.Name, "__Secure-") && !always:
+		return errors.New("Cookies.Name begins with __Secure-, which browsers refuse without Secure; set Cookies.Secure to SecureAlways")
+	case hasPrefixFold(cookie.Name, "__Host-") && (!always || s.Domain != "" || cookie.Path != "/"):
+		return errors.New(`Cookies.Name begins with __Host-, which browsers refuse unless Secure is set, Domain is not and Path is "/"; set Cookies.Secure to SecureAlways and leave Domain and Path empty`)
+	}
+	return nil
+}
+
+// Browsers compare the prefixes without regard to case: RFC 6265bis, section 4.1.3.
+func hasPrefixFold(s, prefix string) bool {
+	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
+}
+
+// newCookieCodec derives its keys from the secret by HKDF-SHA256 (RFC 5869), so that one secret can
+// serve several purposes without one of them weakening another. Encrypted cookies are signed with a key
+// of their own: a cookie that is only signed is not mistaken for one.
+func newCookieCodec(secret, keyspace string, encrypt bool) (*securecookie.SecureCookie, error) {
+	derive := func(purpose string) ([]byte, error) {
+		return hkdf.Key(sha256.New, []byte(secret), nil, "pycket 1 "+purpose+" "+keyspace, 32)
+	}
+	var sign, block []byte
+	var err error
+	if encrypt {
+		if sign, err = derive("sign encrypted cookie"); err == nil {
+			block, err = derive("encrypt cookie")
+		}
+	} else {
+		sign, err = derive("sign cookie")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return securecookie.New(sign, block).SetSerializer(securecookie.NopEncoder{}), nil
+}
+
+func (c *cookies) encode(id sessionID) (string, error) {
+	return c.codecs[0].Encode(c.name, id.bytes())
+}
+
+// find gives the id of the first cookie in the request that one of the secrets has signed. All others,
+// whatever is wrong with them, are as good as none. It takes time linear in the header's length.
+func (c *cookies) find(header http.Header) (id sessionID, ok bool) {
+	for _, line := range header["Cookie"] {
+		for line != "" {
+			var pair string
+			pair, line, _ = strings.Cut(line, ";")
+			name, value, _ := strings.Cut(strings.Trim(pair, " \t"), "=")
+			if name != c.name {
+				continue
+			}
+			if id, ok = c.decode(value); ok {
+				return id, true
+			}
+		}
+	}
+	return id, false
+}
+
+func (c *cookies) decode(value string) (id sessionID, ok bool) {
+	if len(value) > 1 && value[0] == '"' && value[len(value)-1] == '"' {
+		value = value[1 : len(value)-1]
+	}
+	if len(value) != c.length {
+		return id, false
+	}
+	var raw []byte
+	for _, codec := range c.codecs {
+		if codec.Decode(c.name, value, &raw) == nil {
+			return parseID(raw)
+		}
+	}
+	return id, false
+}
+
+// set is the Set-Cookie line that gives the browser this id.
+func (c *cookies) set(r *http.Request, id sessionID) (string, error) {
+	value, err := c.encode(id)
+	if err != nil {
+		return "", err
+	}
+	cookie := c.template
+	cookie.Value = value
+	cookie.Secure = c.secure(r)
+	if cookie.MaxAge > 0 {
+		cookie.Expires = time.Now().Add(time.Duration(cookie.MaxAge) * time.Second)
+	}
+	return cookie.String(), nil
+}
+
+// delete is the Set-Cookie line that takes the cookie away from the browser.
+func (c *cookies) delete(r *http.Request) string {
+	cookie := c.template
+	cookie.MaxAge = -1
+	cookie.Expires = time.Unix(1, 0)
+	cookie.Secure = c.secure(r)
+	return cookie.String()
+}
+
+func (c *cookies) secure(r *http.Request) bool {
+	if c.policy == SecureAlways || r.TLS != nil {
+		return true
+	}
+	proto, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Proto"), ",")
+	if strings.EqualFold(strings.TrimSpace(proto), "https") {
+		return true
+	}
+	// RFC 7239: the first element is what the proxy next to the client saw.
+	first, _, _ := strings.Cut(r.Header.Get("Forwarded"), ",")
+	for param := range strings.SplitSeq(first, ";") {
+		name, value, _ := strings.Cut(strings.TrimSpace(param), "=")
+		if strings.EqualFold(name, "proto") && strings.EqualFold(strings.Trim(value, `"`), "https") {
+			return true
+		}
+	}
+	return false
+}

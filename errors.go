@@ -1,0 +1,75 @@
+package pycket
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+)
+
+// What a caller may want to decide on. Test for them with [errors.Is]; every error of this package
+// names the operation and, where there is one, the key, and wraps its cause.
+var (
+	// ErrNotBound is returned by the managers of a mixin that nothing bound to a request: the handler
+	// was not made by [Handler], [HandlerFunc] or [Bind].
+	ErrNotBound = errors.New("the mixin is not bound to a request: serve the handler through pycket.Handler, pycket.HandlerFunc or pycket.Bind")
+
+	// ErrNoApp is returned when the request did not come through [App.Wrap].
+	ErrNoApp = errors.New("the request did not come through App.Wrap: wrap the server's handler")
+
+	// ErrGone is returned by every write to a session that was destroyed, rotated or revoked by
+	// somebody else while this request was running. Nothing was written, and the response sets no
+	// session cookie.
+	ErrGone = errors.New("the session was ended or given a new id by another request")
+
+	// ErrHeadersSent is returned when a session would need a new cookie and the response's headers are
+	// already gone. Nothing was stored.
+	ErrHeadersSent = errors.New("the response's headers are already sent, so its cookie cannot be set")
+
+	// ErrTooLarge is returned when a value is larger than Settings.MaxValueBytes or would make the
+	// session larger than Settings.MaxSessionBytes. Nothing was changed.
+	ErrTooLarge = errors.New("too large")
+
+	// ErrUnavailable is returned when Redis did not answer, or could not carry out the command, within
+	// RedisSettings.Timeout. Where a write may have been carried out all the same, the message says so.
+	ErrUnavailable = errors.New("Redis is unavailable")
+
+	// ErrReserved is returned for a name that begins with "pycket:"; the library keeps its own records
+	// under such names.
+	ErrReserved = errors.New(`names that begin with "pycket:" are reserved`)
+)
+
+// opError is the form of every error: pycket: <operation> <key>: <cause>.
+type opError struct {
+	op    string
+	name  string
+	named bool
+	cause error
+}
+
+func (e *opError) Error() string {
+	if e.named {
+		return "pycket: " + e.op + " " + strconv.Quote(e.name) + ": " + e.cause.Error()
+	}
+	return "pycket: " + e.op + ": " + e.cause.Error()
+}
+
+func (e *opError) Unwrap() error { return e.cause }
+
+// failed gives err the form of this package's errors, once.
+func failed(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &opError{op: op, cause: err}
+}
+
+// failedOn is failed for an operation on one name.
+func failedOn(op, name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &opError{op: op, name: name, named: true, cause: err}
+}
+
+// unavailable marks a cause as ErrUnavailable.
+func unavailable(cause error) error { return fmt.Errorf("%w: %w", ErrUnavailable, cause) }

@@ -1,0 +1,11 @@
+module github.com/pycket/pycket
+
+go 1.26
+
+require (
+	github.com/alicebob/miniredis/v2 v2.40.0
+	github.com/gomodule/redigo v1.9.3
+	github.com/gorilla/securecookie v1.1.2
+)
+
+require github.com/yuin/gopher-lua v1.1.1 // indirect

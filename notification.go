@@ -1,0 +1,214 @@
+package pycket
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// A NotificationManager has the one-shot values of a session: what is read is taken out, and handed to
+// one request only, whatever the number of requests, processes and servers. Get one by
+// [NotificationMixin] or [NewNotificationManager].
+//
+// Notifications live as long as their session does. Setting one makes the session if there is none.
+type NotificationManager struct{ manager }
+
+// A Message is one of several messages that wait to be shown.
+type Message struct {
+	Level string `json:"level"` // the application's own: "info", "error" …
+	Text  string `json:"text"`
+}
+
+// NewNotificationManager gives the notifications of a request, wherever the pair is at hand.
+func NewNotificationManager(w http.ResponseWriter, r *http.Request) *NotificationManager {
+	if q := requestOf(w, r); q != nil {
+		return &q.notifications
+	}
+	return &NotificationManager{manager{cause: ErrNoApp}}
+}
+
+// Set stores a notification: see [Manager]. One of the same name that nobody has read is replaced.
+func (m *NotificationManager) Set(name string, value any) error {
+	return failedOn("notify", name, m.setMany(Values{name: value}))
+}
+
+// SetMany stores several notifications, all or none: see [Manager].
+func (m *NotificationManager) SetMany(values Values) error {
+	return failed("notify many", m.setMany(values))
+}
+
+func (m *NotificationManager) setMany(values Values) error {
+	q, err := m.enter()
+	if err != nil {
+		return err
+	}
+	defer q.mu.Unlock()
+	args, err := q.encodeAll(values)
+	if err != nil || len(args) == 0 {
+		return err
+	}
+	_, err = q.write(&q.app.store.notify, args...)
+	return err
+}
+
+// Lookup takes a notification out: see [Manager]. If it can't be read into that type it is put back.
+func (m *NotificationManager) Lookup(name string, into any) (found bool, err error) {
+	found, err = m.lookup(name, into)
+	return found, failedOn("take", name, err)
+}
+
+func (m *NotificationManager) lookup(name string, into any) (bool, error) {
+	if err := errors.Join(checkName(name), checkTarget(into)); err != nil {
+		return false, err
+	}
+	q, err := m.enter()
+	if err != nil {
+		return false, err
+	}
+	defer q.mu.Unlock()
+	_, p, err := q.inquire(&q.app.store.take, name)
+	if err != nil {
+		return false, err
+	}
+	data, _ := p.next()
+	if data == nil {
+		return false, nil
+	}
+	if err := decodeInto(q.app.settings.Codec, data, into); err != nil {
+		if _, _, lost := q.inquire(&q.app.store.notify, "r", name, data); lost != nil {
+			return false, fmt.Errorf("%w, and it could not be put back: %w", err, lost)
+		}
+		return false, err
+	}
+	return true, nil
+}
+
+// Peek reads a notification and leaves it. If it can't be read into the type of the variable that into
+// points to, the variable is left as it was.
+func (m *NotificationManager) Peek(name string, into any) (found bool, err error) {
+	data, err := m.peek(name, into)
+	if err == nil && data != nil {
+		err = decodeInto(m.request.app.settings.Codec, data, into)
+	}
+	return err == nil && data != nil, failedOn("peek", name, err)
+}
+
+func (m *NotificationManager) peek(name string, into any) ([]byte, error) {
+	if err := errors.Join(checkName(name), checkTarget(into)); err != nil {
+		return nil, err
+	}
+	q, err := m.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer q.mu.Unlock()
+	_, p, err := q.inquire(&q.app.store.peek, name)
+	if err != nil {
+		return nil, err
+	}
+	data, _ := p.next()
+	return data, nil
+}
+
+// Has says whether there is a notification, and leaves it: see [Manager].
+func (m *NotificationManager) Has(name string) (bool, error) {
+	var unused any
+	data, err := m.peek(name, &unused)
+	return data != nil, failedOn("has", name, err)
+}
+
+// Keys gives the names of all notifications, sorted, and leaves them: see [Manager].
+func (m *NotificationManager) Keys() ([]string, error) {
+	q, err := m.enter()
+	if err != nil {
+		return nil, failed("keys", err)
+	}
+	defer q.mu.Unlock()
+	_, p, err := q.inquire(&q.app.store.peek)
+	if err != nil {
+		return nil, failed("keys", err)
+	}
+	names := p.names()
+	slices.Sort(names)
+	return names, nil
+}
+
+// Delete removes notifications unread: see [Manager].
+func (m *NotificationManager) Delete(names ...string) error {
+	return failedOn("delete", strings.Join(names, ", "), m.delete(names))
+}
+
+func (m *NotificationManager) delete(names []string) error {
+	q, err := m.enter()
+	if err != nil {
+		return err
+	}
+	defer q.mu.Unlock()
+	args, err := nameArgs(names)
+	if err != nil || len(args) == 0 {
+		return err
+	}
+	if q.ended {
+		return ErrGone
+	}
+	if _, _, err := q.inquire(&q.app.store.take, args...); err != nil {
+		return err
+	}
+	if q.ended {
+		return ErrGone
+	}
+	return nil
+}
+
+// Add queues a message: unlike Set, it replaces none.
+func (m *NotificationManager) Add(level, text string) error {
+	return failed("add", m.add(Message{level, text}))
+}
+
+func (m *NotificationManager) add(message Message) error {
+	q, err := m.enter()
+	if err != nil {
+		return err
+	}
+	defer q.mu.Unlock()
+	data, err := q.encode(message)
+	if err != nil {
+		return err
+	}
+	_, err = q.write(&q.app.store.add, data)
+	return err
+}
+
+// Drain takes all queued messages out, in the order in which they were added. Each is handed to one
+// request only. Messages that can't be decoded are left out, and the error says how many.
+func (m *NotificationManager) Drain() ([]Message, error) {
+	q, err := m.enter()
+	if err != nil {
+		return nil, failed("drain", err)
+	}
+	defer q.mu.Unlock()
+	_, p, err := q.inquire(&q.app.store.drain)
+	if err != nil {
+		return nil, failed("drain", err)
+	}
+	var messages []Message
+	var spoilt int
+	for {
+		data, more := p.next()
+		if !more {
+			break
+		}
+		var message Message
+		if err = decodeInto(q.app.settings.Codec, data, &message); err != nil {
+			spoilt++
+			continue
+		}
+		messages = append(messages, message)
+	}
+	if spoilt > 0 {
+		return messages, failed("drain", fmt.Errorf("%d messages are spoilt: %w", spoilt, err))
+	}
+	return messages, nil
+}

@@ -1,0 +1,343 @@
+package pycket
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// request is what the library knows of one request: the one owner of the pair, the id and what was read
+// of the session. App.Wrap makes it; both managers, and every mixin of the request, are views of it, so
+// they share one id and one Set-Cookie. It is its own context, and the response's writer, so that an
+// untouched request costs two allocations.
+type request struct {
+	context.Context
+	response
+
+	app   *App
+	http  *http.Request
+	began time.Time
+
+	session       SessionManager
+	notifications NotificationManager
+
+	// mu is held during every operation, its round trip included: two goroutines of one request then
+	// make one session, not two, and the headers wait for a session that is being made.
+	mu         sync.Mutex
+	touched    bool // an operation was begun: the response depends on the cookie
+	identified bool // the request's cookie was looked for
+	id         *sessionID
+	place      place
+	seen       bool // this request has found or made the session alive
+	ended      bool // somebody else ended it: no write of this request may start another
+	snapshot   snapshot
+	cookie     cookieChange
+}
+
+// cookieChange is what the response does to the browser's cookie.
+type cookieChange int
+
+const (
+	keepCookie cookieChange = iota
+	setCookie
+	deleteCookie
+)
+
+// snapshot is what a request has read of its session, and what it has written since.
+type snapshot struct {
+	whole bool              // what is neither in read nor in known is not in the session
+	read  packed            // as Redis answered
+	known map[string][]byte // newer than read; nil is not there
+}
+
+func (s *snapshot) lookup(name string) (value []byte, known bool) {
+	if value, known = s.known[name]; known || !s.whole {
+		return value, known
+	}
+	value, _ = s.read.field(name)
+	return value, true
+}
+
+func (s *snapshot) learn(name string, value []byte) {
+	if s.known == nil {
+		s.known = make(map[string][]byte)
+	}
+	s.known[name] = value
+}
+
+func (s *snapshot) names() []string {
+	set := make(map[string]bool)
+	for _, name := range s.read.names() {
+		set[name] = true
+	}
+	for name, value := range s.known {
+		set[name] = value != nil
+	}
+	maps.DeleteFunc(set, func(_ string, there bool) bool { return !there })
+	return slices.Sorted(maps.Keys(set))
+}
+
+type requestKey struct{}
+
+// Value lets the request be found in its own context.
+func (q *request) Value(key any) any {
+	if key == (requestKey{}) {
+		return q
+	}
+	return q.Context.Value(key)
+}
+
+// requestOf finds the state of a request, by its context or, where a framework has replaced that, by
+// its writer.
+func requestOf(w http.ResponseWriter, r *http.Request) *request {
+	if r != nil {
+		if q, ok := r.Context().Value(requestKey{}).(*request); ok {
+			return q
+		}
+	}
+	for w != nil {
+		if own, ok := w.(interface{ owner() *request }); ok {
+			return own.owner()
+		}
+		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return nil
+		}
+		w = wrapper.Unwrap()
+	}
+	return nil
+}
+
+// enter begins an operation. If it returns no error, mu is locked.
+func (q *request) enter() error {
+	if err := q.Context.Err(); err != nil {
+		return err
+	}
+	q.mu.Lock()
+	q.touched = true
+	if !q.identified {
+		q.identified = true
+		if id, ok := q.app.cookies.find(q.http.Header); ok {
+			q.adopt(id)
+		}
+	}
+	return nil
+}
+
+func (q *request) adopt(id sessionID) {
+	q.id, q.place = &id, q.app.store.place(id)
+}
+
+// isDead takes note that the id was found not to be alive.
+//
+// A session that expired by itself may be followed by another. But a request that saw it alive, or
+// that began before the marks of ended sessions that Redis still has, can't tell whether it expired or
+// was ended; it counts as ended, since a write must not bring anything back.
+func (q *request) isDead(v verdict) {
+	if v == gone || q.seen || time.Since(q.began) > lateMillis*time.Millisecond {
+		q.ended = true
+	}
+	q.id = nil
+	q.snapshot = snapshot{whole: true}
+}
+
+// inquire runs a script that makes no session. With no session alive it answers expired.
+func (q *request) inquire(s *script, args ...any) (verdict, packed, error) {
+	if q.id == nil {
+		return expired, packed{}, nil
+	}
+	v, p, err := q.app.store.run(q, s, q.place, args...)
+	if err != nil {
+		return 0, p, err
+	}
+	switch v {
+	case done:
+		q.seen = true
+	case gone, expired:
+		q.isDead(v)
+	}
+	return v, p, nil
+}
+
+// write runs a script that may make the session. mayMake is where the script's arguments say so.
+func (q *request) write(s *script, args ...any) (packed, error) {
+	for {
+		if q.ended {
+			return packed{}, ErrGone
+		}
+		fresh := q.id == nil
+		if fresh {
+			if q.committed.Load() {
+				return packed{}, ErrHeadersSent
+			}
+			q.adopt(newID())
+		}
+		v, p, err := q.app.store.run(q, s, q.place, append([]any{flag(fresh)}, args...)...)
+		if fresh && (err != nil || v != done) {
+			q.id = nil
+		}
+		if err != nil {
+			return p, err
+		}
+		switch v {
+		case done:
+			if fresh {
+				q.cookie = setCookie
+				q.snapshot = snapshot{whole: true}
+			}
+			q.seen = true
+			return p, nil
+		case expired, gone:
+			q.isDead(v)
+		case taken:
+		case tooLarge:
+			return p, fmt.Errorf("%w: the session would take more than Settings.MaxSessionBytes, %d bytes", ErrTooLarge, q.app.settings.MaxSessionBytes)
+		case notNumber:
+			return p, errNotNumber
+		default:
+			return p, errMalformed
+		}
+	}
+}
+
+// value finds a value in the snapshot, which is read if it must be. It is nil if there is none.
+func (q *request) value(name string) ([]byte, error) {
+	if value, known := q.snapshot.lookup(name); known {
+		return value, nil
+	}
+	v, p, err := q.inquire(&q.app.store.read, name)
+	switch {
+	case err != nil:
+		return nil, err
+	case v != done:
+		return nil, nil
+	case p.kind == 'W':
+		q.snapshot = snapshot{whole: true, read: p}
+		value, _ := p.field(name)
+		return value, nil
+	}
+	value, _ := p.next()
+	q.snapshot.learn(name, value)
+	return value, nil
+}
+
+// names gives the names of all values, sorted.
+func (q *request) names() ([]string, error) {
+	if !q.snapshot.whole {
+		v, p, err := q.inquire(&q.app.store.read)
+		switch {
+		case err != nil:
+			return nil, err
+		case v == done && p.kind == 'W':
+			q.snapshot = snapshot{whole: true, read: p}
+		case v == done:
+			names := p.names()
+			slices.Sort(names)
+			return names, nil
+		}
+	}
+	return q.snapshot.names(), nil
+}
+
+func (q *request) rotate() error {
+	if q.ended {
+		return ErrGone
+	}
+	if q.id == nil {
+		return nil // the first write makes a new id anyway
+	}
+	if q.committed.Load() {
+		return ErrHeadersSent
+	}
+	next := q.id.rotated()
+	v, _, err := q.inquire(&q.app.store.rotate, next.verifier())
+	switch {
+	case err != nil:
+		return err
+	case q.ended:
+		return ErrGone
+	case v == done:
+		q.adopt(next)
+		q.cookie = setCookie
+	}
+	return nil
+}
+
+// destroy ends the session. The cookie is only deleted by the request that ended it: by any other, it
+// might be the cookie of a newer session.
+func (q *request) destroy() error {
+	if q.ended {
+		return ErrGone
+	}
+	v, _, err := q.inquire(&q.app.store.destroy)
+	switch {
+	case err != nil:
+		return err
+	case v == already:
+		q.isDead(gone)
+	case v == gone:
+		return ErrGone
+	case v == done:
+		q.id, q.seen = nil, false
+		q.snapshot = snapshot{whole: true}
+		q.cookie = deleteCookie
+	}
+	return nil
+}
+
+// headers writes what the response owes to the session. It is called once, when the response's headers
+// are about to be sent, with mu locked.
+func (q *request) headers(h http.Header) {
+	if !q.touched {
+		return
+	}
+	addVary(h)
+	var line string
+	switch q.cookie {
+	case keepCookie:
+		return
+	case setCookie:
+		var err error
+		if line, err = q.app.cookies.set(q.http, *q.id); err != nil {
+			q.app.logger.Error("pycket: the session's cookie cannot be made", "error", err)
+			return
+		}
+	case deleteCookie:
+		line = q.app.cookies.delete(q.http)
+	}
+	h.Add("Set-Cookie", line)
+	forbidSharedCaching(h)
+}
+
+func addVary(h http.Header) {
+	for _, line := range h["Vary"] {
+		for field := range strings.SplitSeq(line, ",") {
+			if field = strings.TrimSpace(field); field == "*" || strings.EqualFold(field, "Cookie") {
+				return
+			}
+		}
+	}
+	h.Add("Vary", "Cookie")
+}
+
+// forbidSharedCaching keeps a response that carries a cookie out of every cache but the browser's.
+// What the handler said is kept if it is at least as strict.
+func forbidSharedCaching(h http.Header) {
+	strict := false
+	for _, line := range h["Cache-Control"] {
+		for directive := range strings.SplitSeq(line, ",") {
+			switch strings.ToLower(strings.TrimSpace(directive)) {
+			case "no-store", "private":
+				strict = true
+			}
+		}
+	}
+	if !strict {
+		h.Set("Cache-Control", "private, no-store")
+	}
+}

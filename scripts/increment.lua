@@ -1,0 +1,29 @@
+-- Adds to a whole number of a session and answers the sum ('V').
+-- ARGV[2]: '1' if the session may be made by this; ARGV[3]: name; ARGV[4]: what to add.
+local made = false
+if not living then
+  if ARGV[2] ~= '1' then return ended() end
+  if redis.call('EXISTS', key) == 1 then return TAKEN end
+  born()
+  made = true
+end
+local old = redis.call('HGET', key, ARGV[3])
+local sum = redis.pcall('HINCRBY', key, ARGV[3], ARGV[4])
+if type(sum) == 'table' then return NOTNUMBER end
+-- A number of Lua is a double and holds whole numbers up to 2^53 only; Redis has the exact one.
+sum = redis.call('HGET', key, ARGV[3])
+local more = #sum - (old and #old or -#ARGV[3])
+if more > 0 and bytes + more > MAXBYTES then
+  if old then
+    redis.call('HSET', key, ARGV[3], old)
+  else
+    redis.call('HDEL', key, ARGV[3])
+  end
+  return TOOLARGE
+end
+if made or more ~= 0 then
+  bytes = bytes + more
+  redis.call('HSET', key, 'pycket:id', record())
+end
+keep(allowed())
+return pack('V', { sum })
