@@ -229,7 +229,8 @@ func (m *SessionManager) increment(name string, by int64) (int64, error) {
 // Update changes one value by a function of what it was, and returns what it became; a name without a
 // value counts as initial. No change of another request is lost: if the value has changed meanwhile,
 // change is called again with the new one. change must therefore have no other effects than its result;
-// if it returns an error, nothing is changed and Update returns that error.
+// if it returns an error, nothing is changed and Update returns that error. With an error, the result is
+// initial.
 func Update[T any](s *SessionManager, name string, initial T, change func(T) (T, error)) (T, error) {
 	return update(s, "update", name, initial, change)
 }
@@ -249,11 +250,11 @@ func update[T any](s *SessionManager, op, name string, initial T, change func(T)
 		}
 		next, err := change(value)
 		if err != nil {
-			return value, failedOn(op, name, err)
+			return initial, failedOn(op, name, err)
 		}
 		swapped, err := s.swap(name, seen, next)
 		if err != nil {
-			return value, failedOn(op, name, err)
+			return initial, failedOn(op, name, err)
 		}
 		if swapped {
 			return next, nil

@@ -3,7 +3,6 @@ package pycket
 import (
 	"context"
 	"fmt"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -71,15 +70,17 @@ func (s *snapshot) learn(name string, value []byte) {
 }
 
 func (s *snapshot) names() []string {
-	set := make(map[string]bool)
-	for _, name := range s.read.names() {
-		set[name] = true
-	}
+	names := slices.DeleteFunc(s.read.names(), func(name string) bool {
+		_, newer := s.known[name]
+		return newer
+	})
 	for name, value := range s.known {
-		set[name] = value != nil
+		if value != nil {
+			names = append(names, name)
+		}
 	}
-	maps.DeleteFunc(set, func(_ string, there bool) bool { return !there })
-	return slices.Sorted(maps.Keys(set))
+	slices.Sort(names)
+	return names
 }
 
 type requestKey struct{}

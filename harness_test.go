@@ -1,0 +1,653 @@
+package pycket_test
+
+// What the tests are made of: two servers, browsers, a handler that carries out what a browser asks it
+// to, and a proxy that sees every command on its way to Redis.
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gomodule/redigo/redis"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pycket/pycket"
+	"github.com/pycket/pycket/embedded"
+)
+
+const (
+	secret      = "the first secret of these tests, 32 bytes and more"
+	otherSecret = "another secret of these tests, 32 bytes and more"
+	timeout     = 3 * time.Second
+)
+
+func TestMain(m *testing.M) {
+	if url := os.Getenv("PYCKET_TEST_CHILD"); url != "" {
+		childMain(url)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// bothServers runs a test against a real Redis and against the embedded one.
+func bothServers(t *testing.T, test func(t *testing.T, server *redisServer)) {
+	t.Helper()
+	t.Run("redis", func(t *testing.T) { test(t, startRedis(t)) })
+	t.Run("embedded", func(t *testing.T) {
+		server, err := embedded.Start("127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(server.Close)
+		test(t, &redisServer{t: t, addr: server.Addr()})
+	})
+}
+
+// skipOrFail skips a test for want of a program; where nothing may be skipped, it fails.
+func skipOrFail(t *testing.T, program, install string) {
+	t.Helper()
+	message := fmt.Sprintf("%s is not installed; on Debian: apt-get install %s", program, install)
+	if os.Getenv("PYCKET_TEST_REQUIRE") == "all" {
+		t.Fatal(message)
+	}
+	t.Skip(message)
+}
+
+// redisServer is a Redis to test against.
+type redisServer struct {
+	t       *testing.T
+	addr    string
+	process *exec.Cmd // nil: embedded
+	args    []string
+}
+
+// startRedis starts a redis-server that ends with the test.
+func startRedis(t *testing.T, args ...string) *redisServer {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		skipOrFail(t, "redis-server", "redis-server")
+	}
+	for range 5 {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &redisServer{t: t, addr: listener.Addr().String(), args: args}
+		listener.Close()
+		if s.start() == nil {
+			t.Cleanup(s.kill)
+			return s
+		}
+	}
+	t.Fatal("redis-server does not start")
+	return nil
+}
+
+func (s *redisServer) start() error {
+	_, port, _ := net.SplitHostPort(s.addr)
+	args := append([]string{"--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", s.t.TempDir()}, s.args...)
+	s.process = exec.Command("redis-server", args...)
+	if err := s.process.Start(); err != nil {
+		return err
+	}
+	for range 200 {
+		if c, err := redis.Dial("tcp", s.addr); err == nil {
+			_, err = c.Do("PING")
+			c.Close()
+			if err == nil || strings.Contains(err.Error(), "NOAUTH") {
+				return nil
+			}
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	s.kill()
+	return errors.New("no answer")
+}
+
+func (s *redisServer) kill() {
+	s.signal(syscall.SIGKILL)
+	s.process.Wait()
+}
+
+func (s *redisServer) signal(signal syscall.Signal) { s.process.Process.Signal(signal) }
+
+func (s *redisServer) url() string { return "redis://" + s.addr }
+
+// do carries out a command in a database.
+func (s *redisServer) do(db int, command string, args ...any) any {
+	s.t.Helper()
+	c, err := redis.Dial("tcp", s.addr, redis.DialDatabase(db))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer c.Close()
+	reply, err := c.Do(command, args...)
+	if err != nil {
+		s.t.Fatalf("%s: %v", command, err)
+	}
+	return reply
+}
+
+func (s *redisServer) keys(db int) []string {
+	s.t.Helper()
+	keys, err := redis.Strings(s.do(db, "KEYS", "*"), nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return keys
+}
+
+// size is the number of keys in the first databases.
+func (s *redisServer) size() int {
+	s.t.Helper()
+	return len(s.keys(0)) + len(s.keys(1))
+}
+
+// sessionKey is the key of the one session there is.
+func (s *redisServer) sessionKey() string {
+	s.t.Helper()
+	keys := s.keys(0)
+	if len(keys) != 1 {
+		s.t.Fatalf("there are %d sessions, not one", len(keys))
+	}
+	return keys[0]
+}
+
+// site is an application under test.
+type site struct {
+	*httptest.Server
+	t       *testing.T
+	app     *pycket.App
+	holding chan struct{} // a request says that it has come to "hold"
+	release chan struct{} // and waits for this
+}
+
+// settings are settings for a server.
+func settings(server *redisServer) pycket.Settings {
+	return pycket.Settings{
+		Secrets: []string{secret},
+		Redis:   pycket.RedisSettings{URL: server.url(), Timeout: timeout},
+	}
+}
+
+func newApp(t *testing.T, s pycket.Settings) *pycket.App {
+	t.Helper()
+	app, err := pycket.New(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { app.Close() })
+	return app
+}
+
+// newSite serves the operations handler, or the handler given.
+func newSite(t *testing.T, s pycket.Settings, handler ...http.Handler) *site {
+	t.Helper()
+	site := &site{t: t, app: newApp(t, s), holding: make(chan struct{}), release: make(chan struct{})}
+	var h http.Handler = pycket.Handler(operations{site: site})
+	if len(handler) > 0 {
+		h = handler[0]
+	}
+	site.Server = httptest.NewServer(site.app.Wrap(h))
+	t.Cleanup(site.Server.Close)
+	return site
+}
+
+// operations is a handler that does what the query says: op=set:name:value&op=get:name …, one after the
+// other, and answers what came of each.
+type operations struct {
+	pycket.SessionMixin
+	pycket.NotificationMixin
+	site *site
+}
+
+// outcome is what came of an operation.
+type outcome struct {
+	Value any    `json:"value,omitempty"`
+	Err   string `json:"err,omitempty"`
+}
+
+func (h *operations) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	outcomes := []outcome{}
+	for _, op := range r.URL.Query()["op"] {
+		value, err := h.do(w, strings.Split(op, ":"))
+		o := outcome{Value: value}
+		if err != nil {
+			o.Err = errorName(err)
+		}
+		outcomes = append(outcomes, o)
+	}
+	json.NewEncoder(w).Encode(outcomes)
+}
+
+func (h *operations) do(w http.ResponseWriter, op []string) (any, error) {
+	arg := func(i int) string { return op[i] }
+	s, n := h.Session(), h.Notifications()
+	pairs := func() pycket.Values {
+		values := pycket.Values{}
+		for i := 1; i+1 < len(op); i += 2 {
+			values[op[i]] = op[i+1]
+		}
+		return values
+	}
+	switch op[0] {
+	case "set":
+		return nil, s.Set(arg(1), arg(2))
+	case "setmany":
+		return nil, s.SetMany(pairs())
+	case "get":
+		return pycket.Get(s, arg(1), "")
+	case "has":
+		return s.Has(arg(1))
+	case "keys":
+		return s.Keys()
+	case "delete":
+		return nil, s.Delete(op[1:]...)
+	case "inc":
+		by, _ := strconv.ParseInt(arg(2), 10, 64)
+		return s.Increment(arg(1), by)
+	case "number":
+		return pycket.Get(s, arg(1), 0)
+	case "update":
+		return pycket.Update(s, arg(1), 0, func(n int) (int, error) { return n + 1, nil })
+	case "slowupdate":
+		return pycket.Update(s, arg(1), 0, func(n int) (int, error) {
+			time.Sleep(2 * time.Millisecond) // the work between load and write
+			return n + 1, nil
+		})
+	case "rotate":
+		return nil, s.Rotate()
+	case "destroy":
+		return nil, s.Destroy()
+	case "refresh":
+		s.Refresh()
+	case "note":
+		return nil, n.Set(arg(1), arg(2))
+	case "notemany":
+		return nil, n.SetMany(pairs())
+	case "take":
+		return pycket.Get(n, arg(1), "")
+	case "peek":
+		var text string
+		_, err := n.Peek(arg(1), &text)
+		return text, err
+	case "nhas":
+		return n.Has(arg(1))
+	case "nkeys":
+		return n.Keys()
+	case "ndelete":
+		return nil, n.Delete(op[1:]...)
+	case "add":
+		return nil, n.Add(arg(1), arg(2))
+	case "drain":
+		messages, err := n.Drain()
+		texts := []string{}
+		for _, m := range messages {
+			texts = append(texts, m.Level+"="+m.Text)
+		}
+		return strings.Join(texts, " "), err
+	case "sleep":
+		d, _ := time.ParseDuration(arg(1))
+		time.Sleep(d)
+	case "flush":
+		return nil, http.NewResponseController(w).Flush()
+	case "hold":
+		h.site.holding <- struct{}{}
+		<-h.site.release
+	default:
+		return nil, errors.New("unknown operation " + op[0])
+	}
+	return nil, nil
+}
+
+// errorName is the name of the sentinel that an error is.
+func errorName(err error) string {
+	for name, sentinel := range map[string]error{
+		"ErrNotBound": pycket.ErrNotBound, "ErrNoApp": pycket.ErrNoApp, "ErrGone": pycket.ErrGone,
+		"ErrHeadersSent": pycket.ErrHeadersSent, "ErrTooLarge": pycket.ErrTooLarge,
+		"ErrUnavailable": pycket.ErrUnavailable, "ErrReserved": pycket.ErrReserved,
+	} {
+		if errors.Is(err, sentinel) {
+			return name
+		}
+	}
+	return err.Error()
+}
+
+// browser keeps cookies for a site.
+type browser struct {
+	t      *testing.T
+	base   *url.URL
+	client *http.Client
+}
+
+func newBrowser(t *testing.T, base string) *browser {
+	t.Helper()
+	u, err := url.Parse(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &browser{t, u, &http.Client{
+		Jar:           jar,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Timeout:       30 * time.Second,
+	}}
+}
+
+func (s *site) browser() *browser { s.t.Helper(); return newBrowser(s.t, s.URL) }
+
+// answer is a response, read.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+func (a answer) setsCookie() bool { return len(a.header["Set-Cookie"]) > 0 }
+
+// outcomes are what the operations handler has answered.
+func (a answer) outcomes() ([]outcome, error) {
+	var list []outcome
+	if err := json.Unmarshal([]byte(a.body), &list); err != nil {
+		return nil, fmt.Errorf("status %d, %q: %w", a.status, a.body, err)
+	}
+	return list, nil
+}
+
+func (b *browser) send(r *http.Request) (answer, error) {
+	response, err := b.client.Do(r)
+	if err != nil {
+		return answer{}, err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	return answer{response.StatusCode, response.Header, string(body)}, err
+}
+
+// get fetches a path.
+func (b *browser) get(path string) answer {
+	b.t.Helper()
+	r, err := http.NewRequest("GET", b.base.String()+path, nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	a, err := b.send(r)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return a
+}
+
+// try asks the operations handler; it may be called by any goroutine.
+func (b *browser) try(ops ...string) (answer, []outcome, error) {
+	r, err := http.NewRequest("GET", b.base.String()+"/?"+url.Values{"op": ops}.Encode(), nil)
+	if err != nil {
+		return answer{}, nil, err
+	}
+	a, err := b.send(r)
+	if err != nil {
+		return a, nil, err
+	}
+	list, err := a.outcomes()
+	return a, list, err
+}
+
+// do asks the operations handler.
+func (b *browser) do(ops ...string) (answer, []outcome) {
+	b.t.Helper()
+	a, list, err := b.try(ops...)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return a, list
+}
+
+// must asks the operations handler and wants every operation to succeed; it returns their values.
+func (b *browser) must(ops ...string) []any {
+	b.t.Helper()
+	_, list := b.do(ops...)
+	values := []any{}
+	for i, o := range list {
+		if o.Err != "" {
+			b.t.Fatalf("%s: %s", ops[i], o.Err)
+		}
+		values = append(values, o.Value)
+	}
+	return values
+}
+
+// want asks the operations handler and compares.
+func (b *browser) want(want []outcome, ops ...string) answer {
+	b.t.Helper()
+	a, got := b.do(ops...)
+	if diff := cmp.Diff(want, got); diff != "" {
+		b.t.Errorf("%v (-want +got):\n%s", ops, diff)
+	}
+	return a
+}
+
+// cookie is the value of the session's cookie, "" if there is none.
+func (b *browser) cookie() string {
+	for _, c := range b.client.Jar.Cookies(b.base) {
+		if c.Name == "PYCKET_ID" {
+			return c.Value
+		}
+	}
+	return ""
+}
+
+// tab is a browser that has the cookies of this one now and does not share what comes later.
+func (b *browser) tab() *browser {
+	b.t.Helper()
+	return b.with(b.cookie())
+}
+
+// with is a browser with this cookie.
+func (b *browser) with(value string) *browser {
+	b.t.Helper()
+	other := newBrowser(b.t, b.base.String())
+	if value != "" {
+		other.client.Jar.SetCookies(b.base, []*http.Cookie{{Name: "PYCKET_ID", Value: value, Path: "/"}})
+	}
+	return other
+}
+
+// proxy stands between a site and its Redis.
+type proxy struct {
+	addr     string
+	upstream string
+
+	mu       sync.Mutex
+	commands []string // the first words of each: "EVALSHA", "PING"
+	sent     bytes.Buffer
+	conns    map[net.Conn]bool
+}
+
+func newProxy(t *testing.T, server *redisServer) *proxy {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{addr: listener.Addr().String(), upstream: server.addr, conns: map[net.Conn]bool{}}
+	t.Cleanup(func() { listener.Close(); p.cut() })
+	go func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go p.serve(c)
+		}
+	}()
+	return p
+}
+
+func (p *proxy) serve(client net.Conn) {
+	defer client.Close()
+	redis, err := net.Dial("tcp", p.upstream)
+	if err != nil {
+		return
+	}
+	defer redis.Close()
+	p.mu.Lock()
+	p.conns[client], p.conns[redis] = true, true
+	p.mu.Unlock()
+	go func() {
+		io.Copy(client, redis)
+		client.Close()
+	}()
+	in := bufio.NewReader(client)
+	for {
+		var command bytes.Buffer
+		words, err := readCommand(in, &command)
+		if err != nil {
+			return
+		}
+		p.mu.Lock()
+		p.commands = append(p.commands, words)
+		p.sent.Write(command.Bytes())
+		p.mu.Unlock()
+		if _, err := redis.Write(command.Bytes()); err != nil {
+			return
+		}
+	}
+}
+
+// readCommand reads an array of bulk strings and returns its first.
+func readCommand(in *bufio.Reader, raw *bytes.Buffer) (string, error) {
+	line := func(want byte) (int, error) {
+		s, err := in.ReadString('\n')
+		if err != nil {
+			return 0, err
+		}
+		raw.WriteString(s)
+		if s[0] != want {
+			return 0, fmt.Errorf("not a command: %q", s)
+		}
+		return strconv.Atoi(strings.TrimSpace(s[1:]))
+	}
+	count, err := line('*')
+	if err != nil {
+		return "", err
+	}
+	var first string
+	for i := range count {
+		n, err := line('$')
+		if err != nil {
+			return "", err
+		}
+		word := make([]byte, n+2)
+		if _, err := io.ReadFull(in, word); err != nil {
+			return "", err
+		}
+		raw.Write(word)
+		if i == 0 {
+			first = string(word[:n])
+		}
+	}
+	return first, nil
+}
+
+// trips counts the commands that are sent while f runs.
+func (p *proxy) trips(f func()) int {
+	p.mu.Lock()
+	p.commands = nil
+	p.mu.Unlock()
+	f()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.commands)
+}
+
+// everything is all that was ever sent.
+func (p *proxy) everything() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.sent.String()
+}
+
+// cut breaks all connections.
+func (p *proxy) cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.conns {
+		c.Close()
+	}
+	p.conns = map[net.Conn]bool{}
+}
+
+// childMain is another process of the application: it serves the operations handler until its standard
+// input ends, and prints its URL first.
+func childMain(redisURL string) {
+	app, err := pycket.New(pycket.Settings{Secrets: []string{secret}, Redis: pycket.RedisSettings{URL: redisURL, Timeout: timeout}})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	server := httptest.NewServer(app.Wrap(pycket.Handler(operations{})))
+	fmt.Println(server.URL)
+	io.Copy(io.Discard, os.Stdin)
+}
+
+// startChild starts another process of the application and returns its URL.
+func startChild(t *testing.T, server *redisServer) string {
+	t.Helper()
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), "PYCKET_TEST_CHILD="+server.url())
+	child.Stderr = os.Stderr
+	stdin, err := child.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := child.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stdin.Close()
+		child.Wait()
+	})
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(line)
+}
+
+// parallel runs f for 0 to n-1 at once and waits.
+func parallel(n int, f func(i int)) {
+	var wg sync.WaitGroup
+	start := make(chan struct{})
+	for i := range n {
+		wg.Go(func() {
+			<-start
+			f(i)
+		})
+	}
+	close(start)
+	wg.Wait()
+}

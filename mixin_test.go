@@ -1,0 +1,247 @@
+package pycket_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pycket/pycket"
+)
+
+// both is a handler with both mixins and a field of its own.
+type both struct {
+	pycket.SessionMixin
+	pycket.NotificationMixin
+	greeting string
+}
+
+func (h *both) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err := h.Session().Set("foo", []string{"bar", "baz"}); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	if err := h.Notifications().Set("saved", "it is"); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	foo, err := pycket.Get(h.Session(), "foo", []string{"the fallback"})
+	note, noteErr := pycket.Get(h.Notifications(), "saved", "")
+	again, againErr := pycket.Get(h.Notifications(), "saved", "none")
+	fmt.Fprintln(w, h.greeting, foo, note, again, errors.Join(err, noteErr, againErr))
+}
+
+func (h *both) Other(w http.ResponseWriter, r *http.Request) {
+	foo, err := pycket.Get(h.Session(), "foo", []string{"the fallback"})
+	fmt.Fprintln(w, h.greeting, foo, err)
+}
+
+// The example of the design, on a first visit: one id and one cookie for both mixins.
+func TestHowItReads(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		mux := http.NewServeMux()
+		mux.Handle("/", pycket.Handler(both{greeting: "hello"}))
+		mux.Handle("GET /other", pycket.HandlerFunc(both{greeting: "other"}, (*both).Other))
+		site := newSite(t, settings(server), mux)
+		b := site.browser()
+
+		a := b.get("/")
+		if want := "hello [bar baz] it is none <nil>\n"; a.body != want {
+			t.Errorf("first visit: %q, want %q", a.body, want)
+		}
+		if n := len(a.header["Set-Cookie"]); n != 1 {
+			t.Errorf("first visit sets %d cookies, want 1", n)
+		}
+		server.sessionKey() // there is one
+		if a := b.get("/other"); a.body != "other [bar baz] <nil>\n" || a.setsCookie() {
+			t.Errorf("second visit: %q, cookie set: %v", a.body, a.setsCookie())
+		}
+		if a := site.browser().get("/other"); a.body != "other [the fallback] <nil>\n" || a.setsCookie() {
+			t.Errorf("a stranger: %q, cookie set: %v", a.body, a.setsCookie())
+		}
+	})
+}
+
+type sessionOnly struct {
+	pycket.SessionMixin
+	meet chan *pycket.SessionManager
+}
+
+func (h *sessionOnly) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	mine := h.Session()
+	h.meet <- mine
+	if h.Session() != mine {
+		http.Error(w, "the manager has changed", http.StatusInternalServerError)
+		return
+	}
+	if err := mine.Set("me", r.URL.Path); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	me, err := pycket.Get(h.Session(), "me", "")
+	fmt.Fprint(w, me, err)
+}
+
+func TestParallelRequestsShareNoManager(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		const n = 16
+		meet := make(chan *pycket.SessionManager)
+		site := newSite(t, settings(server), pycket.Handler(sessionOnly{meet: meet}))
+		var wg sync.WaitGroup
+		for i := range n {
+			b := site.browser()
+			wg.Go(func() {
+				path := fmt.Sprintf("/%d", i)
+				if a := b.get(path); a.body != path+"<nil>" {
+					t.Errorf("%s got %q", path, a.body)
+				}
+			})
+		}
+		managers := map[*pycket.SessionManager]bool{} // all alive at once
+		for range n {
+			managers[<-meet] = true
+		}
+		wg.Wait()
+		if len(managers) != n {
+			t.Errorf("%d requests had %d managers", n, len(managers))
+		}
+		if got := server.size(); got != n {
+			t.Errorf("%d first visits made %d keys", n, got)
+		}
+	})
+}
+
+type notificationsOnly struct{ pycket.NotificationMixin }
+
+func (h *notificationsOnly) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	err := h.Notifications().Set("a", 1)
+	n, getErr := pycket.Get(h.Notifications(), "a", 0)
+	fmt.Fprint(w, n, err, getErr)
+}
+
+// bare is a handler that some framework made by itself.
+type bare struct {
+	pycket.SessionMixin
+	pycket.NotificationMixin
+}
+
+func TestOneMixinAndBindAndPair(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		mux := http.NewServeMux()
+		mux.Handle("/one", pycket.Handler(notificationsOnly{}))
+		mux.HandleFunc("/bind", func(w http.ResponseWriter, r *http.Request) {
+			h := new(bare)
+			pycket.Bind(h, w, r)
+			pycket.Bind(new(struct{}), w, r) // no mixin: left alone
+			err := errors.Join(h.Session().Set("a", "bound"), h.Notifications().Set("b", "note"))
+			fmt.Fprint(w, err, h.Session() == pycket.NewSessionManager(w, r), h.Notifications() == pycket.NewNotificationManager(w, r))
+		})
+		mux.HandleFunc("/pair", func(w http.ResponseWriter, r *http.Request) {
+			a, err := pycket.Get(pycket.NewSessionManager(w, r), "a", "")
+			b, noteErr := pycket.Get(pycket.NewNotificationManager(w, r), "b", "")
+			fmt.Fprint(w, a, " ", b, err, noteErr)
+		})
+		site := newSite(t, settings(server), mux)
+		if got := site.browser().get("/one").body; got != "1 <nil> <nil>" {
+			t.Errorf("one mixin: %q", got)
+		}
+		b := site.browser()
+		if got := b.get("/bind").body; got != "<nil> true true" {
+			t.Errorf("Bind: %q", got)
+		}
+		if got := b.get("/pair").body; got != "bound note<nil> <nil>" {
+			t.Errorf("the pair: %q", got)
+		}
+	})
+}
+
+// A framework may replace the request's context; the writer still leads to the session.
+func TestPairWithoutContext(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		site := newSite(t, settings(server), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			lost := r.WithContext(t.Context())
+			wrapped := struct{ wrappedWriter }{wrappedWriter{w}}
+			fmt.Fprint(w, pycket.NewSessionManager(wrapped, lost).Set("a", 1))
+		}))
+		if got := site.browser().get("/").body; got != "<nil>" {
+			t.Error(got)
+		}
+	})
+}
+
+type wrappedWriter struct{ http.ResponseWriter }
+
+func (w wrappedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// every calls all operations of both managers and returns their errors.
+func every(s *pycket.SessionManager, n *pycket.NotificationManager) map[string]error {
+	var into string
+	errs := map[string]error{}
+	for name, m := range map[string]pycket.Manager{"session": s, "notifications": n} {
+		errs[name+".Set"] = m.Set("a", "b")
+		errs[name+".SetMany"] = m.SetMany(pycket.Values{"a": "b"})
+		_, errs[name+".Lookup"] = m.Lookup("a", &into)
+		_, errs[name+".Has"] = m.Has("a")
+		_, errs[name+".Keys"] = m.Keys()
+		errs[name+".Delete"] = m.Delete("a")
+		_, errs[name+".Get"] = pycket.Get(m, "a", "")
+	}
+	_, errs["Update"] = pycket.Update(s, "c", 0, func(n int) (int, error) { return n, nil })
+	_, errs["Increment"] = s.Increment("n", 1)
+	errs["Rotate"] = s.Rotate()
+	errs["Destroy"] = s.Destroy()
+	s.Refresh()
+	_, errs["Peek"] = n.Peek("a", &into)
+	errs["Add"] = n.Add("info", "text")
+	_, errs["Drain"] = n.Drain()
+	return errs
+}
+
+func TestUnboundAndUnwrapped(t *testing.T) {
+	w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)
+	var unbound bare
+	for name, err := range every(unbound.Session(), unbound.Notifications()) {
+		if !errors.Is(err, pycket.ErrNotBound) || !strings.HasPrefix(err.Error(), "pycket: ") {
+			t.Errorf("unbound %s: %v", name, err)
+		}
+	}
+	for name, err := range every(pycket.NewSessionManager(w, r), pycket.NewNotificationManager(w, r)) {
+		if !errors.Is(err, pycket.ErrNoApp) || !strings.HasPrefix(err.Error(), "pycket: ") {
+			t.Errorf("unwrapped %s: %v", name, err)
+		}
+	}
+	if pycket.NewSessionManager(nil, nil).Set("a", 1) == nil {
+		t.Error("without a pair: no error")
+	}
+	pointers := struct {
+		*pycket.SessionMixin
+		*pycket.NotificationMixin
+	}{}
+	pycket.Bind(&pointers, w, r)
+	if err := pointers.Session().Set("a", 1); !errors.Is(err, pycket.ErrNotBound) {
+		t.Errorf("a mixin that is a nil pointer: %v", err)
+	}
+}
+
+type sharing struct{ *pycket.SessionMixin }
+
+func (h *sharing) ServeHTTP(http.ResponseWriter, *http.Request) {}
+
+func TestSharedMixinIsRefused(t *testing.T) {
+	for name, prototype := range map[string]sharing{"nil": {}, "set": {new(pycket.SessionMixin)}} {
+		t.Run(name, func(t *testing.T) {
+			defer func() {
+				want := "pycket: Handler: embed the mixins by value, not as pointers: requests would share them"
+				if diff := cmp.Diff(want, recover()); diff != "" {
+					t.Error(diff)
+				}
+			}()
+			pycket.Handler(prototype)
+		})
+	}
+}
