@@ -6,6 +6,7 @@ package pycket_test
 import (
 	"bufio"
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -650,4 +652,73 @@ func parallel(n int, f func(i int)) {
 	}
 	close(start)
 	wg.Wait()
+}
+
+// breaker is a proxy that, once armed, carries out the next command and breaks its connection instead of
+// passing on the answer.
+type breaker struct {
+	addr  string
+	armed atomic.Bool
+}
+
+func newBreaker(t *testing.T, server *redisServer) *breaker {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	b := &breaker{addr: listener.Addr().String()}
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			redis, err := net.Dial("tcp", server.addr)
+			if err != nil {
+				client.Close()
+				return
+			}
+			go func() {
+				io.Copy(redis, client)
+				redis.Close()
+			}()
+			go func() {
+				defer client.Close()
+				defer redis.Close()
+				answer := make([]byte, 64<<10)
+				for {
+					n, err := redis.Read(answer)
+					if err != nil || b.armed.CompareAndSwap(true, false) {
+						return
+					}
+					client.Write(answer[:n])
+				}
+			}()
+		}
+	}()
+	return b
+}
+
+// lockedWriter may be written to by several goroutines.
+type lockedWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (w *lockedWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.w.Write(p)
+}
+
+// must decodes base64.
+func must(t *testing.T, text string) []byte {
+	t.Helper()
+	data, err := base64.URLEncoding.DecodeString(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
 }

@@ -121,8 +121,8 @@ func newRedisPool(s RedisSettings) (p *redisPool, db, notificationsDB int, err e
 // do carries out one command within the timeout and the context's deadline. A cancelled context
 // prevents a command and does not interrupt it: a browser that goes away loses no write.
 //
-// repeatable says that doing the command twice is as good as once. Such a command is tried once more
-// if its connection broke.
+// repeatable says that doing the command twice is as good as once. Such a command is tried again if a
+// connection that had been idle broke under it, until one is dialed for it.
 func (p *redisPool) do(ctx context.Context, repeatable bool, command string, args ...any) (any, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -138,13 +138,11 @@ func (p *redisPool) do(ctx context.Context, repeatable bool, command string, arg
 
 	reply, err := p.try(ctx, deadline, command, args)
 	var broken *brokenError
-	if errors.As(err, &broken) {
-		if repeatable && !broken.timeout() {
-			reply, err = p.try(ctx, deadline, command, args)
-		}
-		if errors.As(err, &broken) && !repeatable {
-			return nil, unavailable(fmt.Errorf("the command may have been carried out: %w", broken))
-		}
+	for repeatable && errors.As(err, &broken) && broken.reused && !broken.timeout() {
+		reply, err = p.try(ctx, deadline, command, args)
+	}
+	if errors.As(err, &broken) && !repeatable {
+		return nil, unavailable(fmt.Errorf("the command may have been carried out: %w", broken))
 	}
 	return reply, replyError(err)
 }
@@ -210,7 +208,10 @@ func (c deadlineContext) Deadline() (time.Time, bool) { return c.deadline, true 
 
 // brokenError is a connection that broke after a command was begun on it, so that nobody knows whether
 // the command was carried out.
-type brokenError struct{ cause error }
+type brokenError struct {
+	cause  error
+	reused bool // the connection had carried out commands before
+}
 
 func (e *brokenError) Error() string { return e.cause.Error() }
 func (e *brokenError) Unwrap() error { return e.cause }
@@ -221,14 +222,16 @@ func (e *brokenError) timeout() bool { return errors.Is(e.cause, os.ErrDeadlineE
 type redisConn struct {
 	redis.ConnWithTimeout
 	socket *boundSocket
+	reused bool
 }
 
 func (c *redisConn) DoWithTimeout(timeout time.Duration, command string, args ...any) (any, error) {
 	c.socket.limit = time.Now().Add(timeout)
 	reply, err := c.ConnWithTimeout.DoWithTimeout(timeout, command, args...)
 	if c.Err() != nil {
-		return nil, &brokenError{err}
+		return nil, &brokenError{err, c.reused}
 	}
+	c.reused = true
 	return reply, err
 }
 
@@ -338,5 +341,5 @@ func (t redisTarget) dial(ctx context.Context, db int, timeout time.Duration) (r
 	if err != nil {
 		return nil, err
 	}
-	return &redisConn{c.(redis.ConnWithTimeout), socket}, nil
+	return &redisConn{ConnWithTimeout: c.(redis.ConnWithTimeout), socket: socket}, nil
 }

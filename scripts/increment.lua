@@ -9,7 +9,10 @@ if not living then
 end
 local old = redis.call('HGET', key, ARGV[3])
 local sum = redis.pcall('HINCRBY', key, ARGV[3], ARGV[4])
-if type(sum) == 'table' then return NOTNUMBER end
+if type(sum) == 'table' then
+  if string.find(sum.err, 'integer') or string.find(sum.err, 'overflow') then return NOTNUMBER end
+  return sum
+end
 -- A number of Lua is a double and holds whole numbers up to 2^53 only; Redis has the exact one.
 sum = redis.call('HGET', key, ARGV[3])
 local more = #sum - (old and #old or -#ARGV[3])

@@ -1,0 +1,449 @@
+package pycket_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pycket/pycket"
+)
+
+// serve runs f as a handler, for one request of a browser.
+type served func(w http.ResponseWriter, r *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager)
+
+// stage is a site whose handler can be changed between requests.
+type stage struct {
+	*site
+	act served
+}
+
+func newStage(t *testing.T, s pycket.Settings) *stage {
+	t.Helper()
+	stage := new(stage)
+	stage.site = newSite(t, s, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		stage.act(w, r, pycket.NewSessionManager(w, r), pycket.NewNotificationManager(w, r))
+	}))
+	return stage
+}
+
+// visit is one request of a browser.
+func (s *stage) visit(b *browser, act served) answer {
+	s.t.Helper()
+	s.act = act
+	return b.get("/")
+}
+
+type nested struct {
+	Name  string             `json:"name"`
+	When  time.Time          `json:"when"`
+	Inner struct{ A, B int } `json:"inner"`
+	Tags  map[string][]int   `json:"tags"`
+	Next  *nested            `json:"next"`
+}
+
+// value sets a value in one request and reads it into its own type in another.
+type value struct {
+	name string
+	set  any
+	get  func(m pycket.Manager, name string) (any, error)
+}
+
+func of[T any](name string, v T) value {
+	return value{name, v, func(m pycket.Manager, name string) (any, error) {
+		var fallback T
+		got, err := pycket.Get(m, name, fallback)
+		return got, err
+	}}
+}
+
+func values() []value {
+	when := time.Date(2026, 11, 22, 19, 50, 9, 123456789, time.FixedZone("CET", 3600))
+	deep := nested{Name: "outer", When: when, Tags: map[string][]int{"a": {1, 2}, "": {3}}, Next: &nested{Name: "inner", When: when}}
+	deep.Inner.A, deep.Inner.B = 1, -2
+	type id int32
+	type word string
+	return []value{
+		of("text", "plain"), of("empty text", ""), of("odd text", "<&>\u2028\"\\ufffd\ufffd\x00ü"), of("word", word("w")),
+		of("true", true), of("false", false),
+		of("int", 42), of("negative", -1), of("zero", 0), of("int8", int8(-128)), of("int64", int64(math.MinInt64)),
+		of("uint64", uint64(math.MaxUint64)), of("uint8", uint8(255)), of("id", id(7)),
+		of("float", 1.5), of("large float", 1e300), of("float32", float32(0.25)),
+		of("bytes", []byte{0, 1, 255, '\n'}), of("no bytes", []byte(nil)),
+		of("time", when), of("duration", time.Hour),
+		of("texts", []string{"bar", "baz", ""}), of("no texts", []string(nil)), of("array", [3]int{1, 2, 3}),
+		of("map", map[string]int{"a": 1, "": 2}), of("no map", map[string]int(nil)), of("map of maps", map[string]map[string]bool{"a": {"b": true}}),
+		of("struct", deep), of("pointer", &deep), of("nil pointer", (*nested)(nil)),
+		of("large", strings.Repeat("x", 100_000)),
+	}
+}
+
+// onlyJSON can be read into an any, which gob cannot.
+func onlyJSON() []value {
+	return []value{
+		of[any]("any int", 42), of[any]("any large int", uint64(math.MaxUint64)), of[any]("any float", 1.5),
+		of[any]("any text", "a"), of[any]("any nil", nil), of[any]("any bool", true),
+		of("any map", map[string]any{"n": 1, "list": []any{1, 2.5, "a", nil, map[string]any{"deep": -7}}}),
+		of("any list", []any{1, "a", []any{2}}), of("raw", json.RawMessage(`{"a":[1]}`)),
+	}
+}
+
+func TestValues(t *testing.T) {
+	for name, codec := range map[string]pycket.Codec{"json": nil, "gob": pycket.Gob{}} {
+		t.Run(name, func(t *testing.T) {
+			bothServers(t, func(t *testing.T, server *redisServer) {
+				s := settings(server)
+				s.Codec = codec
+				stage := newStage(t, s)
+				list := values()
+				if codec == nil {
+					list = append(list, onlyJSON()...)
+				}
+				b := stage.browser()
+				stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+					for _, v := range list {
+						if err := errors.Join(s.Set(v.name, v.set), n.Set(v.name, v.set)); err != nil {
+							t.Errorf("set %s: %v", v.name, err)
+						}
+					}
+				})
+				stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+					for _, v := range list {
+						for _, m := range []pycket.Manager{s, n} {
+							found, hasErr := m.Has(v.name)
+							got, err := v.get(m, v.name)
+							if !found || hasErr != nil || err != nil {
+								t.Errorf("%T %s: found: %v, %v, %v", m, v.name, found, hasErr, err)
+							}
+							if diff := cmp.Diff(v.set, got); diff != "" {
+								t.Errorf("%T %s (-want +got):\n%s", m, v.name, diff)
+							}
+						}
+						if found, err := n.Has(v.name); found || err != nil {
+							t.Errorf("%s is still there: %v", v.name, err)
+						}
+					}
+				})
+			})
+		})
+	}
+}
+
+func TestNames(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		names := []string{"", " ", "a", "ü", "\x00", "\n", "a:b", "pycket", "Pycket:id", " pycket:", "{}", strings.Repeat("n", 1000), "\xff\xfe", "-1", "5 3\n"}
+		for i := range 256 {
+			names = append(names, string([]byte{byte(i), byte(i)}))
+		}
+		stage := newStage(t, settings(server))
+		b := stage.browser()
+		stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+			for i, name := range names {
+				if err := errors.Join(s.Set(name, i), n.Set(name, i)); err != nil {
+					t.Errorf("%q: %v", name, err)
+				}
+			}
+		})
+		stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+			for _, m := range []pycket.Manager{s, n} {
+				keys, err := m.Keys()
+				if err != nil || len(keys) != len(names) {
+					t.Errorf("%T: %d names, want %d: %v", m, len(keys), len(names), err)
+				}
+				for i, name := range names {
+					if got, err := pycket.Get(m, name, -1); got != i || err != nil {
+						t.Errorf("%T %q: %d, want %d: %v", m, name, got, i, err)
+					}
+				}
+			}
+			if err := s.Delete(names...); err != nil {
+				t.Error(err)
+			}
+		})
+		stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+			if keys, err := s.Keys(); len(keys) != 0 || err != nil {
+				t.Errorf("%q are left: %v", keys, err)
+			}
+		})
+		if len(server.keys(0)) != 1 {
+			t.Error("an emptied session is no session any more")
+		}
+	})
+}
+
+// wantError wants an error that names the operation and the key, and is the sentinel, if there is one.
+func wantError(t *testing.T, err error, sentinel error, texts ...string) {
+	t.Helper()
+	if err == nil {
+		t.Errorf("no error; want one with %q", texts)
+		return
+	}
+	if sentinel != nil && !errors.Is(err, sentinel) {
+		t.Errorf("%v is not %v", err, sentinel)
+	}
+	for _, text := range append(texts, "pycket: ") {
+		if !strings.Contains(err.Error(), text) {
+			t.Errorf("%q does not say %q", err, text)
+		}
+	}
+}
+
+// What cannot be done is an error that names it, and changes nothing: on a first visit, not even a
+// session is made.
+func TestRefusals(t *testing.T) {
+	for name, codec := range map[string]pycket.Codec{"json": pycket.JSON{}, "gob": pycket.Gob{}} {
+		t.Run(name, func(t *testing.T) {
+			bothServers(t, func(t *testing.T, server *redisServer) {
+				s := settings(server)
+				s.Codec, s.MaxValueBytes, s.MaxSessionBytes = codec, 1000, 3000
+				stage := newStage(t, s)
+				refused := func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+					for _, m := range []pycket.Manager{s, n} {
+						wantError(t, m.Set("chan", make(chan int)), nil, `"chan"`, "chan int")
+						wantError(t, m.SetMany(pycket.Values{"fine": 1, "func": func() {}}), nil, `"func"`)
+						wantError(t, m.Set("pycket:id", "x"), pycket.ErrReserved, `"pycket:id"`)
+						wantError(t, m.SetMany(pycket.Values{"fine": 1, "pycket:x": 1}), pycket.ErrReserved, `"pycket:x"`)
+						wantError(t, m.Delete("fine", "pycket:id"), pycket.ErrReserved, "pycket:id")
+						_, err := m.Has("pycket:id")
+						wantError(t, err, pycket.ErrReserved, "pycket:id")
+						_, err = pycket.Get(m, "pycket:id", "")
+						wantError(t, err, pycket.ErrReserved, "pycket:id")
+						wantError(t, m.Set("large", strings.Repeat("x", 1001)), pycket.ErrTooLarge, `"large"`, "MaxValueBytes")
+						wantError(t, m.SetMany(pycket.Values{"a": strings.Repeat("x", 900), "b": strings.Repeat("x", 900), "c": strings.Repeat("x", 900), "d": strings.Repeat("x", 900)}), pycket.ErrTooLarge, "MaxSessionBytes")
+						_, err = m.Lookup("a", "no pointer")
+						wantError(t, err, nil, `"a"`, "pointer")
+						_, err = m.Lookup("a", (*int)(nil))
+						wantError(t, err, nil, `"a"`, "pointer")
+						_, err = m.Lookup("a", nil)
+						wantError(t, err, nil, `"a"`, "pointer")
+						if codec == (pycket.JSON{}) {
+							wantError(t, m.Set("bad", "\xff"), nil, `"bad"`, "UTF-8")
+							wantError(t, m.Set("bad", map[string]string{"a\xff": `\`}), nil, `"bad"`, "UTF-8")
+							wantError(t, m.Set("nan", math.NaN()), nil, `"nan"`)
+						}
+					}
+					_, err := s.Increment("pycket:id", 1)
+					wantError(t, err, pycket.ErrReserved, "increment", "pycket:id")
+					_, err = pycket.Update(s, "pycket:id", 1, func(n int) (int, error) { return n, nil })
+					wantError(t, err, pycket.ErrReserved, "update", "pycket:id")
+					_, err = pycket.Update(s, "u", 1, func(int) (int, error) { return 0, errOwn })
+					wantError(t, err, errOwn, "update", `"u"`)
+					wantError(t, n.Add("info", strings.Repeat("x", 1001)), pycket.ErrTooLarge, "add")
+				}
+				a := stage.visit(stage.browser(), refused)
+				if a.setsCookie() || server.size() != 0 {
+					t.Errorf("a first visit has left %d keys; cookie set: %v", server.size(), a.setsCookie())
+				}
+
+				b := stage.browser()
+				stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+					if err := errors.Join(s.Set("a", "text"), n.Set("a", "text"), s.Set("max", int64(math.MaxInt64))); err != nil {
+						t.Error(err)
+					}
+				})
+				before := server.do(0, "HGETALL", server.sessionKey())
+				stage.visit(b, refused)
+				stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+					for _, m := range []pycket.Manager{s, n} {
+						number := 7
+						_, err := m.Lookup("a", &number)
+						wantError(t, err, nil, `"a"`, "int")
+						if number != 7 {
+							t.Errorf("a failed Lookup has changed its target to %d", number)
+						}
+						if strings.Contains(fmt.Sprint(err), "text") {
+							t.Errorf("%v repeats what is stored", err)
+						}
+					}
+					_, err := s.Increment("a", 1)
+					wantError(t, err, nil, "increment", `"a"`, "whole number")
+					_, err = pycket.Update(s, "a", 1, func(n int) (int, error) { return n, nil })
+					wantError(t, err, nil, "update", `"a"`)
+					text, err := pycket.Get(n, "a", "")
+					if text != "text" || err != nil {
+						t.Errorf("the notification was not put back: %q, %v", text, err)
+					}
+					if err := n.Set("a", "text"); err != nil {
+						t.Error(err)
+					}
+				})
+				if diff := cmp.Diff(before, server.do(0, "HGETALL", server.sessionKey())); diff != "" {
+					t.Errorf("something has changed:\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
+var errOwn = errors.New("the caller's own")
+
+func TestIncrement(t *testing.T) {
+	for name, codec := range map[string]pycket.Codec{"json": nil, "gob": pycket.Gob{}, "other": hexCodec{}} {
+		t.Run(name, func(t *testing.T) {
+			bothServers(t, func(t *testing.T, server *redisServer) {
+				s := settings(server)
+				s.Codec = codec
+				stage := newStage(t, s)
+				b := stage.browser()
+				stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+					for _, step := range []struct {
+						name     string
+						by, want int64
+					}{
+						{"new", 5, 5}, {"new", -7, -2}, {"new", 0, -2},
+						{"huge", 1 << 53, 1 << 53}, {"huge", 1, 1<<53 + 1}, {"huge", math.MaxInt64 - 1<<53 - 1, math.MaxInt64},
+						{"low", math.MinInt64, math.MinInt64},
+					} {
+						got, err := s.Increment(step.name, step.by)
+						if got != step.want || err != nil {
+							t.Errorf("%s by %d: %d, want %d: %v", step.name, step.by, got, step.want, err)
+						}
+					}
+					if err := s.Set("set", 41); err != nil {
+						t.Error(err)
+					}
+					if n, err := s.Increment("set", 1); n != 42 || err != nil {
+						t.Errorf("after a Set: %d, %v", n, err)
+					}
+				})
+				if server.process != nil || codec == (hexCodec{}) { // miniredis does not check for overflow
+					stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+						_, err := s.Increment("huge", 1)
+						wantError(t, err, nil, "increment", `"huge"`)
+						_, err = s.Increment("low", -1)
+						wantError(t, err, nil, "increment", `"low"`)
+					})
+				}
+				stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+					for name, want := range map[string]int64{"new": -2, "set": 42, "low": math.MinInt64} {
+						if got, err := pycket.Get(s, name, int64(0)); got != want || err != nil {
+							t.Errorf("%s: %d, want %d: %v", name, got, want, err)
+						}
+					}
+				})
+			})
+		})
+	}
+}
+
+// hexCodec is a codec of an application, with which Redis can't do sums.
+type hexCodec struct{}
+
+func (hexCodec) Encode(value any) ([]byte, error) {
+	data, err := json.Marshal(value)
+	return fmt.Appendf(nil, "%x", data), err
+}
+
+func (hexCodec) Decode(data []byte, into any) error {
+	var plain []byte
+	if _, err := fmt.Sscanf(string(data), "%x", &plain); err != nil {
+		return err
+	}
+	return json.Unmarshal(plain, into)
+}
+
+func TestManagers(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		site := newSite(t, settings(server))
+		b := site.browser()
+		b.want([]outcome{{}, {}, {Value: "1"}, {Value: []any{"a", "b", "c"}}, {Value: true}, {Value: false}},
+			"setmany:a:1:b:2:c:3", "setmany", "get:a", "keys", "has:b", "has:x")
+		b.want([]outcome{{Value: "1"}, {}, {Value: ""}, {Value: []any{"b", "c"}}, {}, {Value: "new"}},
+			"get:a", "delete:a:a:x", "get:a", "keys", "set:b:new", "get:b")
+		b.want([]outcome{{Value: "new"}, {Value: ""}, {}}, "get:b", "get:a", "delete:b:c")
+		b.want([]outcome{{Value: []any{}}, {}, {Value: []any{"a"}}}, "keys", "set:a:again", "keys")
+
+		b.want([]outcome{{}, {Value: []any{"a", "b"}}, {Value: true}, {Value: "1"}, {Value: "1"}, {Value: ""}, {Value: false}, {}, {Value: []any{}}},
+			"notemany:a:1:b:2", "nkeys", "nhas:a", "peek:a", "take:a", "take:a", "nhas:a", "ndelete:b:x", "nkeys")
+		b.want([]outcome{{}, {}, {}, {Value: "1"}}, "note:x:1", "add:info:first", "add:error:second", "take:x")
+		b.want([]outcome{{Value: "info=first error=second"}, {Value: ""}}, "drain", "drain")
+		b.want([]outcome{{Value: "again"}}, "get:a")
+
+		// Refresh lets a request that runs long see what others have written.
+		slow := b.tab()
+		done := make(chan []outcome)
+		go func() {
+			_, list, _ := slow.try("get:a", "hold", "get:a", "refresh", "get:a")
+			done <- list
+		}()
+		<-site.holding
+		b.must("set:a:newer")
+		site.release <- struct{}{}
+		if diff := cmp.Diff([]outcome{{Value: "again"}, {}, {Value: "again"}, {}, {Value: "newer"}}, <-done); diff != "" {
+			t.Errorf("Refresh (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// Sessions over 4 KB are read by the value; everything else is the same.
+func TestLargeSession(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		site := newSite(t, settings(server))
+		b := site.browser()
+		ops, names := []string{}, []any{}
+		for i := range 300 {
+			ops = append(ops, fmt.Sprintf("set:name%03d:%040d", i, i))
+			names = append(names, fmt.Sprintf("name%03d", i))
+		}
+		b.must(ops...)
+		b.want([]outcome{
+			{Value: fmt.Sprintf("%040d", 7)}, {Value: ""}, {Value: true}, {Value: false}, {Value: names},
+			{}, {Value: "x"}, {}, {Value: ""}, {Value: 1.0}, {Value: 1.0}, {Value: 1.0},
+		}, "get:name007", "get:none", "has:name008", "has:none", "keys", "set:name007:x", "get:name007", "delete:name008", "get:name008", "update:u", "number:u", "inc:i:1")
+		b.want([]outcome{{Value: "x"}, {Value: ""}, {Value: 2.0}, {Value: 2.0}}, "get:name007", "get:name008", "update:u", "inc:i:1")
+	})
+}
+
+// Two writers at once cannot pass the limit together.
+func TestSessionLimitInParallel(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		s := settings(server)
+		s.MaxSessionBytes = 1000
+		site := newSite(t, s)
+		b := site.browser()
+		b.must("set:a:b")
+		parallel(contenders, func(i int) {
+			_, list, err := b.tab().try(fmt.Sprintf("set:n%d:%0100d", i, i), fmt.Sprintf("note:n%d:%0100d", i, i), fmt.Sprintf("add:i:%0100d", i))
+			for _, o := range list {
+				if err != nil || o.Err != "" && o.Err != "ErrTooLarge" {
+					t.Error(o, err)
+				}
+			}
+		})
+		total := 0
+		for db, key := range []string{server.sessionKey(), strings.Replace(server.sessionKey(), ":s:", ":n:", 1)} {
+			for _, part := range server.do(db, "HGETALL", key).([]any) {
+				total += len(part.([]byte))
+			}
+		}
+		for _, part := range server.do(1, "LRANGE", strings.Replace(server.sessionKey(), ":s:", ":m:", 1), 0, -1).([]any) {
+			total += len(part.([]byte))
+		}
+		total -= len("pycket:id") + len(server.do(0, "HGET", server.sessionKey(), "pycket:id").([]byte))
+		if total > 1000 || total < 800 {
+			t.Errorf("the session takes %d bytes", total)
+		}
+		counted := string(server.do(0, "HGET", server.sessionKey(), "pycket:id").([]byte))[36:]
+		if counted != fmt.Sprint(total) {
+			t.Errorf("the session counts %s bytes and has %d", counted, total)
+		}
+		// What makes it smaller is always allowed, and counted.
+		b.must("drain")
+		names := b.must("nkeys")[0].([]any)
+		for _, name := range names {
+			b.must("take:" + name.(string))
+		}
+		for _, name := range b.must("keys")[0].([]any) {
+			b.must("delete:" + name.(string))
+		}
+		if counted := string(server.do(0, "HGET", server.sessionKey(), "pycket:id").([]byte))[35:]; counted != "-0" {
+			t.Errorf("emptied, the record ends with %q, want -0", counted)
+		}
+	})
+}

@@ -1,0 +1,328 @@
+package pycket_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pycket/pycket"
+)
+
+// shortTimeout is for tests in which Redis does not answer. Nothing here measures how fast anything is:
+// "within the timeout" is checked against a bound far larger than it.
+const (
+	shortTimeout = 300 * time.Millisecond
+	bound        = 5 * time.Second
+)
+
+// everyOperation is each operation of a session that exists, and what it does when Redis is there.
+var everyOperation = []string{
+	"get:a", "has:a", "keys", "set:a:c", "setmany:a:c:b:c", "delete:a", "inc:n:1", "update:n", "rotate", "destroy",
+	"note:a:b", "notemany:a:b", "take:a", "peek:a", "nhas:a", "nkeys", "ndelete:a", "add:i:t", "drain",
+}
+
+// wantUnavailable checks that nothing works and everything says so, in time, with a status below 500:
+// the handler goes on.
+func wantUnavailable(t *testing.T, b *browser) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for _, op := range everyOperation {
+		wg.Go(func() {
+			began := time.Now()
+			a, list, err := b.try(op)
+			if err != nil || len(list) != 1 || list[0].Err != "ErrUnavailable" {
+				t.Errorf("%s: %v, %v; want ErrUnavailable", op, list, err)
+			}
+			if a.setsCookie() {
+				t.Errorf("%s sets a cookie", op)
+			}
+			if took := time.Since(began); took > bound {
+				t.Errorf("%s took %v, and the timeout is %v", op, took, shortTimeout)
+			}
+		})
+	}
+	wg.Wait()
+	if _, list, err := b.with("").try("get:a", "take:a"); err != nil || list[0].Err+list[1].Err != "" {
+		t.Errorf("a stranger needs no Redis to be a stranger: %v, %v", list, err)
+	}
+	a, list, err := b.with("").try("set:a:b")
+	if err != nil || list[0].Err != "ErrUnavailable" || a.setsCookie() {
+		t.Errorf("a first visit: %v, %v, cookie set: %v", list, err, a.setsCookie())
+	}
+}
+
+// outageSite is a site with a short timeout, warm connections and a browser with a session.
+func outageSite(t *testing.T, server *redisServer) (*site, *browser) {
+	t.Helper()
+	s := settings(server)
+	s.Redis.Timeout = shortTimeout
+	site := newSite(t, s)
+	b := site.browser()
+	b.must("set:a:b")
+	parallel(8, func(int) { b.tab().try("set:a:b", "get:a") })
+	return site, b
+}
+
+func TestRedisHangs(t *testing.T) {
+	server := startRedis(t)
+	_, b := outageSite(t, server)
+	server.signal(syscall.SIGSTOP)
+	wantUnavailable(t, b)
+	server.signal(syscall.SIGCONT)
+	b.want([]outcome{{}, {Value: "after"}}, "set:a:after", "get:a")
+}
+
+func TestRedisIsKilled(t *testing.T) {
+	server := startRedis(t)
+	_, b := outageSite(t, server)
+	server.kill()
+	wantUnavailable(t, b)
+	if err := server.start(); err != nil {
+		t.Fatal(err)
+	}
+	b.must("set:a:after") // what it held is gone with it: a fresh session
+	b.want([]outcome{{Value: "after"}}, "get:a")
+}
+
+// Connections that died while idle cost nobody a request, and no PING finds them.
+func TestRedisRestartsWhileIdle(t *testing.T) {
+	server := startRedis(t)
+	proxy := newProxy(t, server)
+	s := settings(server)
+	s.Redis.URL = "redis://" + proxy.addr
+	site := newSite(t, s)
+	b := site.browser()
+	b.must("set:a:b")
+	parallel(32, func(int) { b.tab().try("slowupdate:n", "get:a") })
+	server.kill()
+	proxy.cut()
+	if err := server.start(); err != nil {
+		t.Fatal(err)
+	}
+	b.must("set:a:b") // the data is gone, a fresh session
+	server.kill()
+	proxy.cut()
+	if err := server.start(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		if _, list, err := b.try("get:a"); err != nil || list[0].Err != "" {
+			t.Fatalf("read %d after the restart: %v, %v", i, list, err)
+		}
+	}
+	proxy.mu.Lock()
+	defer proxy.mu.Unlock()
+	for _, command := range proxy.commands {
+		if command == "PING" {
+			t.Fatal("a PING was sent")
+		}
+	}
+}
+
+// Also what is not safe to repeat works on the first try, after connections died while idle.
+func TestConnectionsDieWhileIdle(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		proxy := newProxy(t, server)
+		s := settings(server)
+		s.Redis.URL = "redis://" + proxy.addr
+		site := newSite(t, s)
+		b := site.browser()
+		b.must("inc:n:0")
+		for _, op := range []string{"get:a", "set:a:b", "inc:n:1", "update:n", "note:a:b", "take:a", "add:i:t", "drain", "rotate"} {
+			parallel(8, func(int) { b.tab().try("slowupdate:n") })
+			time.Sleep(100 * time.Millisecond) // idle
+			proxy.cut()
+			b.must(op)
+		}
+	})
+}
+
+// A connection that breaks under a command: what is safe to repeat is repeated, the rest says that it
+// may have been carried out.
+func TestConnectionBreaksUnderCommand(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		for op, repeatable := range map[string]bool{
+			"get:a": true, "keys": true, "set:a:c": true, "delete:a": true, "rotate": true, "destroy": true, "note:a:b": true, "peek:a": true,
+			"inc:n:1": false, "take:a": false, "add:i:t": false, "drain": false,
+		} {
+			t.Run(op, func(t *testing.T) {
+				breaker := newBreaker(t, server)
+				s := settings(server)
+				s.Redis.URL = "redis://" + breaker.addr
+				site := newSite(t, s)
+				b := site.browser()
+				b.must("set:a:b", "note:a:b", "add:i:t")
+				breaker.armed.Store(true)
+				_, list := b.do(op)
+				if repeatable != (list[0].Err == "") || !repeatable && list[0].Err != "ErrUnavailable" {
+					t.Errorf("%v, want an error: %v", list, !repeatable)
+				}
+				if breaker.armed.Load() {
+					t.Error("nothing was broken")
+				}
+			})
+		}
+		t.Run("the message", func(t *testing.T) {
+			breaker := newBreaker(t, server)
+			s := settings(server)
+			s.Redis.URL = "redis://" + breaker.addr
+			stage := newStage(t, s)
+			stage.visit(stage.browser(), func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+				if err := s.Set("a", 1); err != nil {
+					t.Error(err)
+				}
+				breaker.armed.Store(true)
+				_, err := s.Increment("n", 1)
+				wantError(t, err, pycket.ErrUnavailable, `increment "n"`, "may have been carried out")
+			})
+		})
+	})
+}
+
+func TestScriptsAreFlushed(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		site := newSite(t, settings(server))
+		for _, op := range everyOperation {
+			b := site.browser()
+			b.must("inc:n:1", "note:a:b", "add:i:t")
+			server.do(0, "SCRIPT", "FLUSH")
+			b.must(op)
+		}
+	})
+}
+
+func TestWrongPassword(t *testing.T) {
+	server := startRedis(t, "--requirepass", "right and secret")
+	for password, want := range map[string]string{"right%20and%20secret": "", "wrong": "ErrUnavailable"} {
+		s := settings(server)
+		s.Redis.URL = "redis://:" + password + "@" + server.addr
+		site := newSite(t, s)
+		_, list := site.browser().do("set:a:b")
+		if list[0].Err != want {
+			t.Errorf("password %s: %v", password, list)
+		}
+	}
+	s := settings(server)
+	s.Redis.URL = "redis://user%20agent:secret@" + server.addr
+	wantError(t, newApp(t, s).Ping(t.Context()), pycket.ErrUnavailable, "pycket: ping: ")
+}
+
+func TestOutOfMemory(t *testing.T) {
+	server := startRedis(t)
+	_, b := outageSite(t, server)
+	server.do(0, "CONFIG", "SET", "maxmemory-policy", "noeviction")
+	server.do(0, "CONFIG", "SET", "maxmemory", "1")
+	before := fmt.Sprintf("%q", server.do(0, "HGETALL", server.sessionKey()))
+	for _, op := range []string{"set:a:c", "inc:n:1", "update:n", "note:a:b", "add:i:t", "rotate"} {
+		if _, list := b.do(op); list[0].Err != "ErrUnavailable" {
+			t.Errorf("%s: %v", op, list)
+		}
+	}
+	if after := fmt.Sprintf("%q", server.do(0, "HGETALL", server.sessionKey())); after != before {
+		t.Errorf("%s has become %s", before, after)
+	}
+	b.want([]outcome{{Value: "b"}}, "get:a")
+	server.do(0, "CONFIG", "SET", "maxmemory", "0")
+	b.want([]outcome{{}, {Value: "c"}}, "set:a:c", "get:a")
+}
+
+func TestReadOnlyReplica(t *testing.T) {
+	server := startRedis(t)
+	_, b := outageSite(t, server)
+	server.do(0, "REPLICAOF", "127.0.0.1", "1") // no such master: the data stays, and is read-only
+	b.want([]outcome{{Value: "b"}, {Err: "ErrUnavailable"}, {Err: "ErrUnavailable"}}, "get:a", "set:a:c", "destroy")
+	server.do(0, "REPLICAOF", "NO", "ONE")
+	b.must("set:a:c")
+}
+
+// More requests than connections wait for one; they do not fail, and no more connections are opened.
+func TestMaxConnections(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		proxy := newProxy(t, server)
+		s := settings(server)
+		s.Redis.URL, s.Redis.MaxConnections = "redis://"+proxy.addr, 2
+		site := newSite(t, s)
+		b := site.browser()
+		b.must("set:a:b")
+		parallel(contenders, func(i int) {
+			for range 5 {
+				if _, list, err := b.tab().try(fmt.Sprintf("set:n%d:x", i)); err != nil || list[0].Err != "" {
+					t.Error(list, err)
+				}
+			}
+		})
+		proxy.mu.Lock()
+		defer proxy.mu.Unlock()
+		if got := len(proxy.conns) / 2; got > 2 {
+			t.Errorf("%d connections were opened, and MaxConnections is 2", got)
+		}
+	})
+}
+
+func TestPingAndClose(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		site := newSite(t, settings(server))
+		if err := site.app.Ping(t.Context()); err != nil {
+			t.Error(err)
+		}
+		b := site.browser()
+		b.must("set:a:b")
+		if err := site.app.Close(); err != nil {
+			t.Error(err)
+		}
+		wantError(t, site.app.Ping(t.Context()), pycket.ErrUnavailable, "ping")
+		b.want([]outcome{{Value: "", Err: "ErrUnavailable"}}, "get:a")
+	})
+}
+
+// Databases, prefix and URL go where they are told to.
+func TestWhereThingsLie(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		for _, test := range []struct {
+			name                    string
+			path, prefix            string
+			sessions, notifications *int
+			wantDB, wantNDB         int
+			wantPrefix              string
+		}{
+			{"default", "", "", nil, nil, 0, 1, "pycket:"},
+			{"set", "", "app one:", new(3), new(4), 3, 4, "app one:"},
+			{"in the URL", "/5", "", nil, nil, 5, 1, "pycket:"},
+			{"equal", "/2", "{a}\":\\", new(2), new(2), 2, 2, "{a}\":\\"},
+		} {
+			t.Run(test.name, func(t *testing.T) {
+				server.do(0, "FLUSHALL")
+				s := settings(server)
+				s.Redis.URL += test.path
+				s.Redis.Prefix, s.Redis.DBSessions, s.Redis.DBNotifications = test.prefix, test.sessions, test.notifications
+				site := newSite(t, s)
+				b := site.browser()
+				b.must("set:a:session", "note:a:notification", "add:i:message")
+				for db := range 6 {
+					want := 0
+					if db == test.wantDB {
+						want++
+					}
+					if db == test.wantNDB {
+						want += 2
+					}
+					keys := server.keys(db)
+					if len(keys) != want {
+						t.Errorf("database %d holds %q, want %d keys", db, keys, want)
+					}
+					for _, key := range keys {
+						if !strings.HasPrefix(key, test.wantPrefix) {
+							t.Errorf("%q does not begin with %q", key, test.wantPrefix)
+						}
+					}
+				}
+				b.want([]outcome{{Value: "session"}, {Value: "notification"}, {Value: "i=message"}, {}}, "get:a", "take:a", "drain", "destroy")
+				wantNothingLeft(t, &redisServer{t: t, addr: server.addr})
+			})
+		}
+	})
+}

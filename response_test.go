@@ -1,0 +1,394 @@
+package pycket_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"net/textproto"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pycket/pycket"
+)
+
+// A session that would need a cookie after the headers are gone is refused, and nothing is stored; a
+// living session is written to as before.
+func TestHeadersSent(t *testing.T) {
+	ways := map[string]func(w http.ResponseWriter){
+		"Write":        func(w http.ResponseWriter) { fmt.Fprint(w, "sent") },
+		"WriteString":  func(w http.ResponseWriter) { io.WriteString(w, "sent") },
+		"WriteHeader":  func(w http.ResponseWriter) { w.WriteHeader(http.StatusOK) },
+		"Flush":        func(w http.ResponseWriter) { w.(http.Flusher).Flush() },
+		"a controller": func(w http.ResponseWriter) { http.NewResponseController(w).Flush() },
+		"ReadFrom":     func(w http.ResponseWriter) { io.Copy(w, strings.NewReader("sent")) },
+		"Error":        func(w http.ResponseWriter) { http.Error(w, "sent", http.StatusTeapot) },
+		"Redirect":     func(w http.ResponseWriter) { w.Header().Set("Location", "/"); w.WriteHeader(http.StatusSeeOther) },
+	}
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		stage := newStage(t, settings(server))
+		for name, send := range ways {
+			t.Run(name, func(t *testing.T) {
+				server.do(0, "FLUSHALL")
+				a := stage.visit(stage.browser(), func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+					send(w)
+					_, incrementErr := s.Increment("n", 1)
+					_, updateErr := pycket.Update(s, "n", 1, func(n int) (int, error) { return n, nil })
+					for op, err := range map[string]error{
+						"set": s.Set("a", 1), "set many": s.SetMany(pycket.Values{"a": 1}), "increment": incrementErr,
+						"update": updateErr, "notify": n.Set("a", 1), "add": n.Add("i", "t"),
+					} {
+						wantError(t, err, pycket.ErrHeadersSent, op)
+					}
+					if err := errors.Join(s.Delete("a"), s.Rotate(), s.Destroy()); err != nil {
+						t.Error(err)
+					}
+				})
+				if a.setsCookie() || server.size() != 0 {
+					t.Errorf("cookie set: %v, keys: %d", a.setsCookie(), server.size())
+				}
+
+				b := stage.browser()
+				a = stage.visit(b, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+					if err := s.Set("a", "first"); err != nil {
+						t.Error(err)
+					}
+					send(w)
+					if err := errors.Join(s.Set("a", "second"), n.Set("b", "note"), n.Add("i", "t")); err != nil {
+						t.Errorf("a living session: %v", err)
+					}
+					wantError(t, s.Rotate(), pycket.ErrHeadersSent, "rotate")
+				})
+				if len(a.header["Set-Cookie"]) != 1 {
+					t.Errorf("%d cookies are set, want 1", len(a.header["Set-Cookie"]))
+				}
+				stage.visit(b, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+					send(w)
+					text, err := pycket.Get(s, "a", "")
+					if text != "second" || err != nil || s.Set("a", "third") != nil {
+						t.Errorf("a living session, after the headers: %q, %v", text, err)
+					}
+					// Logging out still works; only the cookie stays.
+					if err := s.Destroy(); err != nil {
+						t.Error(err)
+					}
+				})
+				wantNothingLeft(t, server)
+			})
+		}
+	})
+}
+
+// Flush before the first write, and an informational answer: the cookie comes with the real headers.
+func TestInformationalAnswers(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		stage := newStage(t, settings(server))
+		stage.act = func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			w.Header().Set("Link", "</style.css>; rel=preload")
+			w.WriteHeader(http.StatusEarlyHints)
+			if err := s.Set("a", 1); err != nil {
+				t.Error(err)
+			}
+			w.WriteHeader(http.StatusEarlyHints)
+			http.NewResponseController(w).Flush()
+			fmt.Fprint(w, "body")
+		}
+		var hints []textproto.MIMEHeader
+		r, _ := http.NewRequest("GET", stage.URL, nil)
+		r = r.WithContext(httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+			Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
+				hints = append(hints, header)
+				return nil
+			},
+		}))
+		b := stage.browser()
+		a, err := b.send(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(hints) != 2 || hints[0].Get("Link") == "" || hints[1].Get("Set-Cookie") != "" {
+			t.Errorf("informational answers: %v", hints)
+		}
+		if a.body != "body" || b.cookie() == "" {
+			t.Errorf("%q, cookie %q", a.body, b.cookie())
+		}
+	})
+}
+
+// can lists what a writer can do.
+func can(w http.ResponseWriter) []string {
+	var list []string
+	if _, ok := w.(http.Flusher); ok {
+		list = append(list, "Flusher")
+	}
+	if _, ok := w.(http.Hijacker); ok {
+		list = append(list, "Hijacker")
+	}
+	if _, ok := w.(io.ReaderFrom); ok {
+		list = append(list, "ReaderFrom")
+	}
+	if _, ok := w.(http.Pusher); ok {
+		list = append(list, "Pusher")
+	}
+	if _, ok := w.(io.StringWriter); ok {
+		list = append(list, "StringWriter")
+	}
+	if http.NewResponseController(w).SetWriteDeadline(time.Time{}) == nil {
+		list = append(list, "deadlines")
+	}
+	return list
+}
+
+// What a handler finds its writer to be able to do is what the server's writer can do.
+func TestWriterIsAsWithoutWrap(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		app := newApp(t, settings(server))
+		for name, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
+			t.Run(name, func(t *testing.T) {
+				var bare, wrapped []string
+				handler := func(list *[]string) http.Handler {
+					return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						*list = can(w)
+						fmt.Fprint(w, r.Proto)
+					})
+				}
+				mux := http.NewServeMux()
+				mux.Handle("/bare", handler(&bare))
+				mux.Handle("/wrapped", app.Wrap(handler(&wrapped)))
+				s := httptest.NewUnstartedServer(mux)
+				s.EnableHTTP2 = http2
+				s.StartTLS()
+				defer s.Close()
+				for _, path := range []string{"/bare", "/wrapped"} {
+					response, err := s.Client().Get(s.URL + path)
+					if err != nil {
+						t.Fatal(err)
+					}
+					proto, _ := io.ReadAll(response.Body)
+					response.Body.Close()
+					if http2 != (string(proto) == "HTTP/2.0") {
+						t.Errorf("over %s", proto)
+					}
+				}
+				if diff := cmp.Diff(bare, wrapped); diff != "" || len(bare) == 0 {
+					t.Errorf("(-bare +wrapped):\n%s", diff)
+				}
+			})
+		}
+	})
+}
+
+// Writers of middleware outside of Wrap keep at least what they have in common with net/http's.
+func TestWritersOfMiddleware(t *testing.T) {
+	app := newApp(t, pycket.Settings{Secrets: []string{secret}})
+	recorder := func() *httptest.ResponseRecorder { return httptest.NewRecorder() }
+	type flushing struct {
+		http.ResponseWriter
+		http.Flusher
+	}
+	for name, test := range map[string]struct {
+		w    http.ResponseWriter
+		want []string
+	}{
+		"nothing": {struct{ http.ResponseWriter }{recorder()}, []string{"StringWriter"}},
+		"flush":   {recorder(), []string{"Flusher", "StringWriter"}},
+		"hijack": {struct {
+			http.ResponseWriter
+			http.Hijacker
+		}{recorder(), nil}, []string{"Hijacker", "StringWriter"}},
+		"flush and hijack": {struct {
+			flushing
+			http.Hijacker
+		}{flushing{recorder(), recorder()}, nil}, []string{"Flusher", "Hijacker", "StringWriter"}},
+		"flush and read": {struct {
+			flushing
+			io.ReaderFrom
+		}{flushing{recorder(), recorder()}, nil}, []string{"Flusher", "ReaderFrom", "StringWriter"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got []string
+			app.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { got = can(w) })).ServeHTTP(test.w, httptest.NewRequest("GET", "/", nil))
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestSendfile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	content := strings.Repeat("0123456789", 100_000)
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		stage := newStage(t, settings(server))
+		b := stage.browser()
+		a := stage.visit(b, func(w http.ResponseWriter, r *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			if err := s.Set("downloads", 1); err != nil {
+				t.Error(err)
+			}
+			http.ServeFile(w, r, path)
+		})
+		if a.body != content || b.cookie() == "" {
+			t.Errorf("%d bytes, cookie %q", len(a.body), b.cookie())
+		}
+	})
+}
+
+func TestHijack(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		stage := newStage(t, settings(server))
+		b := stage.browser()
+		stage.visit(b, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			s.Set("a", "x")
+		})
+		stage.act = func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			conn, buffer, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			text, err := pycket.Get(s, "a", "")
+			if err == nil {
+				err = s.Set("a", "y")
+			}
+			fmt.Fprintf(buffer, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n%s %v", text, err)
+			buffer.Flush()
+		}
+		if a := b.get("/"); a.body != "x <nil>" {
+			t.Errorf("a living session: %q", a.body)
+		}
+		stage.act = func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer conn.Close()
+			wantError(t, s.Set("a", 1), pycket.ErrHeadersSent, "set")
+			io.WriteString(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+		}
+		stage.browser().get("/")
+	})
+}
+
+// A stream of events goes on for long: it writes to its session and reads what others have written.
+func TestEventStream(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		next := make(chan string)
+		mux := http.NewServeMux()
+		mux.HandleFunc("/events", func(w http.ResponseWriter, r *http.Request) {
+			s := pycket.NewSessionManager(w, r)
+			for name := range next {
+				s.Refresh()
+				text, err := pycket.Get(s, name, "none")
+				count, incErr := s.Increment("events", 1)
+				fmt.Fprintf(w, "data: %s %d %v %v\n\n", text, count, err, incErr)
+				if err := http.NewResponseController(w).Flush(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		mux.Handle("/", pycket.Handler(operations{}))
+		site := newSite(t, settings(server), mux)
+		b := site.browser()
+		b.must("set:a:1")
+		r, _ := http.NewRequest("GET", site.URL+"/events", nil)
+		response, err := func() (*http.Response, error) {
+			go func() { next <- "a" }()
+			return b.client.Do(r)
+		}()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		lines := bufio.NewScanner(response.Body)
+		event := func() string {
+			for lines.Scan() {
+				if lines.Text() != "" {
+					return lines.Text()
+				}
+			}
+			return ""
+		}
+		if got := event(); got != "data: 1 1 <nil> <nil>" {
+			t.Error(got)
+		}
+		b.must("set:a:2")
+		next <- "a"
+		if got := event(); got != "data: 2 2 <nil> <nil>" {
+			t.Error(got)
+		}
+		b.must("destroy")
+		next <- "a"
+		if got := event(); !strings.HasPrefix(got, "data: none 0 <nil> pycket: increment \"events\": ") {
+			t.Error(got)
+		}
+		close(next)
+	})
+}
+
+// The cookie is there whatever becomes of the handler, if something was stored; and a handler that was
+// given up on (http.TimeoutHandler) can't make a session that nobody has the cookie of.
+func TestTimeoutHandler(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		answered, late := make(chan struct{}), make(chan error)
+		slow := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			<-answered
+			late <- pycket.NewSessionManager(w, r).Set("a", 1)
+		})
+		site := newSite(t, settings(server), http.TimeoutHandler(slow, 20*time.Millisecond, "late"))
+		if a := site.browser().get("/"); a.status != http.StatusServiceUnavailable || a.setsCookie() {
+			t.Errorf("%d, cookie set: %v", a.status, a.setsCookie())
+		}
+		close(answered)
+		if err := <-late; err == nil || server.size() != 0 {
+			t.Errorf("a session was made after the answer: %v", err)
+		}
+
+		quick := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			http.SetCookie(w, &http.Cookie{Name: "other", Value: "x"})
+			fmt.Fprint(w, pycket.NewSessionManager(w, r).Set("a", 1))
+		})
+		site = newSite(t, settings(server), http.TimeoutHandler(quick, 10*time.Second, "late"))
+		if a := site.browser().get("/"); len(a.header["Set-Cookie"]) != 2 {
+			t.Errorf("cookies: %q", a.header["Set-Cookie"])
+		}
+	})
+}
+
+// A redirect's target, fetched at once, sees the write: 1 000 times.
+func TestRedirectSeesWrite(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		mux := http.NewServeMux()
+		mux.HandleFunc("POST /", func(w http.ResponseWriter, r *http.Request) {
+			if err := pycket.NewSessionManager(w, r).Set("a", r.URL.Query().Get("v")); err != nil {
+				t.Error(err)
+			}
+			http.Redirect(w, r, "/", http.StatusSeeOther)
+		})
+		mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
+			text, err := pycket.Get(pycket.NewSessionManager(w, r), "a", "")
+			fmt.Fprint(w, text, err)
+		})
+		site := newSite(t, settings(server), mux)
+		b := site.browser()
+		b.client.CheckRedirect = nil
+		for i := range 1000 {
+			r, _ := http.NewRequest("POST", fmt.Sprintf("%s/?v=%d", site.URL, i), nil)
+			if a, err := b.send(r); err != nil || a.body != fmt.Sprintf("%d<nil>", i) {
+				t.Fatalf("visit %d: %q, %v", i, a.body, err)
+			}
+		}
+	})
+}
