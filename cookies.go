@@ -102,11 +102,11 @@ func newCookies(s CookieSettings, secrets []string, keyspace string) (*cookies, 
 	}
 
 	if len(secrets) == 0 {
-		return nil, errors.New(`Secrets is empty; give at least one secret of 32 or more random bytes, such as the output of "openssl rand -base64 32"`)
+		return nil, errors.New(`setting Secrets is empty; give at least one secret of 32 or more random bytes, such as the output of "openssl rand -base64 32"`)
 	}
 	for i, secret := range secrets {
 		if len(secret) < minSecretBytes {
-			return nil, fmt.Errorf(`Secrets[%d] has %d bytes; use 32 or more random bytes, such as the output of "openssl rand -base64 32"`, i, len(secret))
+			return nil, fmt.Errorf(`setting Secrets[%d] is only %d bytes long; use 32 or more random bytes, such as the output of "openssl rand -base64 32"`, i, len(secret))
 		}
 		codec, err := newCookieCodec(secret, keyspace, s.Encrypt)
 		if err != nil {

@@ -423,7 +423,7 @@ func TestSettingsAreChecked(t *testing.T) {
 	}{
 		"no secret":         {func(s *pycket.Settings) { s.Secrets = nil }, []string{"Secrets is empty", "openssl rand"}},
 		"empty secret":      {func(s *pycket.Settings) { s.Secrets = []string{""} }, []string{"Secrets[0]", "32 or more"}},
-		"short secret":      {func(s *pycket.Settings) { s.Secrets = []string{secret, "HUSH"} }, []string{"Secrets[1] has 4 bytes", "32 or more"}},
+		"short secret":      {func(s *pycket.Settings) { s.Secrets = []string{secret, "HUSH"} }, []string{"Secrets[1] is only 4 bytes long", "32 or more"}},
 		"idle":              {func(s *pycket.Settings) { s.IdleTimeout = -1 }, []string{"IdleTimeout is -1ns", "use 1s or more"}},
 		"tiny idle":         {func(s *pycket.Settings) { s.IdleTimeout = time.Microsecond }, []string{"IdleTimeout is 1µs", "use 1s or more"}},
 		"absolute":          {func(s *pycket.Settings) { s.AbsoluteTimeout = -time.Hour }, []string{"AbsoluteTimeout is -1h", "use 1s or more"}},

@@ -31,7 +31,7 @@ var (
 
 	// ErrUnavailable is returned when Redis did not answer, or could not carry out the command, within
 	// RedisSettings.Timeout. Where a write may have been carried out all the same, the message says so.
-	ErrUnavailable = errors.New("Redis is unavailable")
+	ErrUnavailable = errors.New("redis is unavailable")
 
 	// ErrReserved is returned for a name that begins with "pycket:"; the library keeps its own records
 	// under such names.

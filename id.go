@@ -49,10 +49,7 @@ func (id sessionID) handle() string {
 	return base64.RawURLEncoding.EncodeToString(sum[:12])
 }
 
-// verifierLen is the length of a verifier; the scripts know it too.
-const verifierLen = 22
-
-// verifier is what Redis holds to know the id by: 128 bits of its SHA-256. Finding another id with
+// verifier is what Redis holds to know the id by, in 22 characters: 128 bits of its SHA-256. Finding another id with
 // the same verifier takes 2^128 tries; going back from it to the id takes guessing 256 random bits.
 func (id sessionID) verifier() string {
 	sum := sha256.Sum256(id.bytes())

@@ -227,6 +227,35 @@ func TestExpiredByItself(t *testing.T) {
 	})
 }
 
+// A browser that never got the answer to its logout or login is not locked out: its next requests start
+// afresh.
+func TestLostAnswer(t *testing.T) {
+	for _, ending := range []string{"destroy", "rotate"} {
+		t.Run(ending, func(t *testing.T) {
+			bothServers(t, func(t *testing.T, server *redisServer) {
+				site := newSite(t, settings(server))
+				b := site.browser()
+				b.must("set:a:before")
+				lost := b.tab()
+				b.must(ending)
+				key := server.sessionKey()
+				for _, op := range []string{"set:a:x", "rotate", "note:a:b"} {
+					if _, list := lost.do(op); list[0].Err != "ErrGone" {
+						t.Errorf("%s, at once: %v", op, list)
+					}
+				}
+				server.do(0, "HSET", key, "pycket:ended", time.Now().Add(-6*time.Second).UnixMilli())
+				old := lost.cookie()
+				lost.must("destroy", "rotate", "set:a:afresh")
+				if lost.cookie() == old {
+					t.Error("the id is the old one")
+				}
+				lost.want([]outcome{{Value: "afresh"}}, "get:a")
+			})
+		})
+	}
+}
+
 func TestRotate(t *testing.T) {
 	bothServers(t, func(t *testing.T, server *redisServer) {
 		site := newSite(t, settings(server))
@@ -247,8 +276,8 @@ func TestRotate(t *testing.T) {
 		}
 		b.want([]outcome{{Value: "1"}, {Value: "2"}, {Value: "3"}, {Value: "note"}, {Value: "info=message"}}, "get:a", "get:b", "get:c", "take:waiting", "drain")
 
-		// The id of long ago, when no request from before can be running: a write starts afresh.
-		server.do(0, "HSET", server.sessionKey(), "pycket:ended", "1000000000000")
+		// Requests that the browser sent long after the rotation are not under way: a write starts afresh.
+		server.do(0, "HSET", server.sessionKey(), "pycket:ended", time.Now().Add(-6*time.Second).UnixMilli())
 		stale := b.with(first)
 		stale.must("set:mine:x")
 		stale.want([]outcome{{Value: "x"}, {Value: ""}}, "get:mine", "get:a")

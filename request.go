@@ -134,13 +134,20 @@ func (q *request) adopt(id sessionID) {
 	q.id, q.place = &id, q.app.store.place(id)
 }
 
+// underWay is how long after an id was ended requests may still arrive that the browser had sent before
+// it knew: what a network takes at the slow end. For so long the browser that never got its new cookie
+// can't have another.
+const underWay = 5 * time.Second
+
 // isDead takes note that the id was found not to be alive.
 //
-// A session that expired by itself may be followed by another. But a request that saw it alive, or
-// that began before the marks of ended sessions that Redis still has, can't tell whether it expired or
-// was ended; it counts as ended, since a write must not bring anything back.
-func (q *request) isDead(v verdict) {
-	if v == gone || q.seen || time.Since(q.began) > lateMillis*time.Millisecond {
+// A session that expired by itself, or was ended before this request was sent, may be followed by
+// another. If it was ended later, this request's writes must not go anywhere: the browser has a newer
+// cookie by now. A request that saw it alive, or that began before the marks that Redis still has, can't
+// tell, and counts as one from before.
+func (q *request) isDead(v verdict, ago time.Duration) {
+	age := time.Since(q.began)
+	if v != expired && ago < age+underWay || q.seen || age > late {
 		q.ended = true
 	}
 	q.id = nil
@@ -159,8 +166,8 @@ func (q *request) inquire(s *script, args ...any) (verdict, packed, error) {
 	switch v {
 	case done:
 		q.seen = true
-	case gone, expired:
-		q.isDead(v)
+	case expired, destroyed, rotated:
+		q.isDead(v, p.ago)
 	}
 	return v, p, nil
 }
@@ -193,8 +200,8 @@ func (q *request) write(s *script, args ...any) (packed, error) {
 			}
 			q.seen = true
 			return p, nil
-		case expired, gone:
-			q.isDead(v)
+		case expired, destroyed, rotated:
+			q.isDead(v, p.ago)
 		case taken:
 		case tooLarge:
 			return p, fmt.Errorf("%w: the session would take more than Settings.MaxSessionBytes, %d bytes", ErrTooLarge, q.app.settings.MaxSessionBytes)
@@ -279,9 +286,7 @@ func (q *request) destroy() error {
 	switch {
 	case err != nil:
 		return err
-	case v == already:
-		q.isDead(gone)
-	case v == gone:
+	case v == rotated && q.ended: // it lives on, and this request can't end it
 		return ErrGone
 	case v == done:
 		q.id, q.seen = nil, false

@@ -5,7 +5,9 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/gomodule/redigo/redis"
 )
@@ -29,18 +31,18 @@ type verdict int
 
 const (
 	done      verdict = iota + 1
-	expired           // the id is not alive, and has not been for long
-	gone              // the id was ended a moment ago
+	expired           // the id is not alive
+	destroyed         // the id is not alive; it was ended by a Destroy, packed.ago ago
+	rotated           // the id is not alive; it was ended by a Rotate, packed.ago ago
 	taken             // the id of a new session is in use
 	tooLarge          // MaxSessionBytes would be passed; nothing was changed
 	notNumber         // what stands there is no whole number, or the sum would be none; nothing was changed
-	already           // destroyed by somebody else a moment ago
 )
 
 const (
-	// lateMillis is how long an ended id is remembered, in milliseconds. A request that runs longer
-	// than that does not ask: see request.ended.
-	lateMillis = 60_000
+	// late is how long a destroyed id is remembered: longer than a slow request takes. A request that
+	// runs longer still does not need it: see request.isDead.
+	late = time.Minute
 
 	// wholeBytes is the size up to which a session is read whole. Reading one value of a larger one
 	// costs what the value costs, not what the session does.
@@ -64,10 +66,10 @@ func newStore(pool *redisPool, s Settings, db, notificationsDB int) (*store, err
 	st := &store{redis: pool, prefix: s.Redis.Prefix}
 	constants := fmt.Sprintf("local PREFIX, DB, NDB = %s, %d, %d\n"+
 		"local IDLE, ABSOLUTE, LATE, WHOLE, MAXBYTES = %d, %d, %d, %d, %d\n"+
-		"local OK, EXPIRED, GONE, TAKEN, TOOLARGE, NOTNUMBER, ALREADY = %d, %d, %d, %d, %d, %d, %d\n",
+		"local OK, EXPIRED, TAKEN, TOOLARGE, NOTNUMBER = %d, %d, %d, %d, %d\n",
 		luaString(st.prefix), db, notificationsDB,
-		s.IdleTimeout.Milliseconds(), s.AbsoluteTimeout.Milliseconds(), lateMillis, wholeBytes, s.MaxSessionBytes,
-		done, expired, gone, taken, tooLarge, notNumber, already)
+		s.IdleTimeout.Milliseconds(), s.AbsoluteTimeout.Milliseconds(), late.Milliseconds(), wholeBytes, s.MaxSessionBytes,
+		done, expired, taken, tooLarge, notNumber)
 	prelude, err := scripts.ReadFile("scripts/prelude.lua")
 	if err != nil {
 		return nil, err
@@ -131,10 +133,26 @@ func (st *store) run(ctx context.Context, s *script, at place, args ...any) (ver
 	case int64:
 		return verdict(reply), packed{}, nil
 	case []byte:
+		if len(reply) > 0 && (reply[0] == 'D' || reply[0] == 'R') {
+			return ago(reply)
+		}
 		p, err := unpack(reply)
 		return done, p, err
 	}
 	return 0, packed{}, errMalformed
+}
+
+// ago reads how and when an id was ended.
+func ago(reply []byte) (verdict, packed, error) {
+	millis, err := strconv.ParseInt(string(reply[1:]), 10, 64)
+	if err != nil {
+		return 0, packed{}, errMalformed
+	}
+	how := destroyed
+	if reply[0] == 'R' {
+		how = rotated
+	}
+	return how, packed{ago: time.Duration(millis) * time.Millisecond}, nil
 }
 
 // flag is how a script is told whether it may make the session.
@@ -152,6 +170,8 @@ type packed struct {
 	kind    byte
 	lengths string // "5 -1 12": the length of each, -1 for what is not there
 	bodies  []byte // one after the other
+
+	ago time.Duration // with the verdicts destroyed and rotated, and nothing else
 }
 
 func unpack(reply []byte) (packed, error) {
@@ -162,7 +182,7 @@ func unpack(reply []byte) (packed, error) {
 	if i >= len(reply) {
 		return packed{}, errMalformed
 	}
-	return packed{reply[0], string(reply[1:i]), reply[i+1:]}, nil
+	return packed{kind: reply[0], lengths: string(reply[1:i]), bodies: reply[i+1:]}, nil
 }
 
 // next takes the first string off the list. It is nil if there is none in its place; more says whether

@@ -15,7 +15,10 @@ import (
 )
 
 // A Server is a running Redis.
-type Server struct{ redis *miniredis.Miniredis }
+type Server struct {
+	redis *miniredis.Miniredis
+	addr  string
+}
 
 // Start starts a server that listens on address, "127.0.0.1:0" for any free port.
 func Start(address string) (*Server, error) {
@@ -24,11 +27,11 @@ func Start(address string) (*Server, error) {
 		return nil, fmt.Errorf("pycket: start embedded Redis on %s: %w", address, err)
 	}
 	redis.ClockTTL(true) // keys expire as time goes by, as in a real Redis
-	return &Server{redis}, nil
+	return &Server{redis, redis.Addr()}, nil
 }
 
 // Addr is the server's address, host:port.
-func (s *Server) Addr() string { return s.redis.Addr() }
+func (s *Server) Addr() string { return s.addr }
 
 // URL is the server's address as Settings.Redis.URL takes it.
 func (s *Server) URL() string { return "redis://" + s.Addr() }

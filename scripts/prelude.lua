@@ -49,12 +49,13 @@ do
   end
 end
 
--- What to answer for an id that is not alive: GONE if it was ended by a Destroy, a Rotate or a revoke
--- so lately that a request from before may still be running, EXPIRED otherwise.
+-- What to answer for an id that is not alive. If it was destroyed ('D') or rotated away ('R'), how many
+-- milliseconds ago: the client knows whether its request was under way then. Otherwise EXPIRED.
 local function ended()
-  local at = redis.call('HGET', key, 'pycket:ended')
-  if at and now() - (tonumber(at) or 0) < LATE then return GONE end
-  return EXPIRED
+  local at = tonumber(redis.call('HGET', key, 'pycket:ended') or nil)
+  if not at then return EXPIRED end
+  local how = redis.call('HEXISTS', key, 'pycket:id') == 1 and 'R' or 'D'
+  return how .. string.format('%.0f', math.max(0, now() - at))
 end
 
 local function born()
