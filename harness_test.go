@@ -62,7 +62,7 @@ func bothServers(t *testing.T, test func(t *testing.T, server *redisServer)) {
 }
 
 // skipOrFail skips a test for want of a program; where nothing may be skipped, it fails.
-func skipOrFail(t *testing.T, program, install string) {
+func skipOrFail(t testing.TB, program, install string) {
 	t.Helper()
 	message := fmt.Sprintf("%s is not installed; on Debian: apt-get install %s", program, install)
 	if os.Getenv("PYCKET_TEST_REQUIRE") == "all" {
@@ -73,14 +73,14 @@ func skipOrFail(t *testing.T, program, install string) {
 
 // redisServer is a Redis to test against.
 type redisServer struct {
-	t       *testing.T
+	t       testing.TB
 	addr    string
 	process *exec.Cmd // nil: embedded
 	args    []string
 }
 
 // startRedis starts a redis-server that ends with the test.
-func startRedis(t *testing.T, args ...string) *redisServer {
+func startRedis(t testing.TB, args ...string) *redisServer {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		skipOrFail(t, "redis-server", "redis-server")
@@ -188,7 +188,7 @@ func settings(server *redisServer) pycket.Settings {
 	}
 }
 
-func newApp(t *testing.T, s pycket.Settings) *pycket.App {
+func newApp(t testing.TB, s pycket.Settings) *pycket.App {
 	t.Helper()
 	app, err := pycket.New(s)
 	if err != nil {

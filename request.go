@@ -174,7 +174,7 @@ func (q *request) inquire(s *script, args ...any) (verdict, packed, error) {
 
 // write runs a script that may make the session. mayMake is where the script's arguments say so.
 func (q *request) write(s *script, args ...any) (packed, error) {
-	for {
+	for range 4 { // once; a fresh session after an expired one; another id for one in use
 		if q.ended {
 			return packed{}, ErrGone
 		}
@@ -207,10 +207,9 @@ func (q *request) write(s *script, args ...any) (packed, error) {
 			return p, fmt.Errorf("%w: the session would take more than Settings.MaxSessionBytes, %d bytes", ErrTooLarge, q.app.settings.MaxSessionBytes)
 		case notNumber:
 			return p, errNotNumber
-		default:
-			return p, errMalformed
 		}
 	}
+	return packed{}, errMalformed
 }
 
 // value finds a value in the snapshot, which is read if it must be. It is nil if there is none.
