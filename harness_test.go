@@ -654,11 +654,16 @@ func parallel(n int, f func(i int)) {
 	wg.Wait()
 }
 
-// breaker is a proxy that, once armed, carries out the next command and breaks its connection instead of
-// passing on the answer.
+// breaker is a proxy that can do to the answers of Redis what networks do.
 type breaker struct {
-	addr  string
-	armed atomic.Bool
+	addr        string
+	armed       atomic.Bool // the next answer is not passed on, and its connection breaks
+	connections atomic.Int64
+
+	mu       sync.Mutex
+	changed  sync.Cond
+	held     bool // answers are kept back
+	commands int  // begun since hold
 }
 
 func newBreaker(t *testing.T, server *redisServer) *breaker {
@@ -667,8 +672,9 @@ func newBreaker(t *testing.T, server *redisServer) *breaker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { listener.Close() })
 	b := &breaker{addr: listener.Addr().String()}
+	b.changed.L = &b.mu
+	t.Cleanup(func() { listener.Close(); b.pass() })
 	go func() {
 		for {
 			client, err := listener.Accept()
@@ -680,9 +686,20 @@ func newBreaker(t *testing.T, server *redisServer) *breaker {
 				client.Close()
 				return
 			}
+			b.connections.Add(1)
 			go func() {
-				io.Copy(redis, client)
-				redis.Close()
+				defer redis.Close()
+				for in := bufio.NewReader(client); ; {
+					var command bytes.Buffer
+					if _, err := readCommand(in, &command); err != nil {
+						return
+					}
+					redis.Write(command.Bytes())
+					b.mu.Lock()
+					b.commands++
+					b.changed.Broadcast()
+					b.mu.Unlock()
+				}
 			}()
 			go func() {
 				defer client.Close()
@@ -693,12 +710,41 @@ func newBreaker(t *testing.T, server *redisServer) *breaker {
 					if err != nil || b.armed.CompareAndSwap(true, false) {
 						return
 					}
+					b.mu.Lock()
+					for b.held {
+						b.changed.Wait()
+					}
+					b.mu.Unlock()
 					client.Write(answer[:n])
 				}
 			}()
 		}
 	}()
 	return b
+}
+
+// hold keeps answers back from now on.
+func (b *breaker) hold() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.held, b.commands = true, 0
+}
+
+// awaitCommands waits until so many commands have gone to Redis since hold.
+func (b *breaker) awaitCommands(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for b.commands < n {
+		b.changed.Wait()
+	}
+}
+
+// pass lets answers through again.
+func (b *breaker) pass() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.held = false
+	b.changed.Broadcast()
 }
 
 // lockedWriter may be written to by several goroutines.

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
-	"net/url"
 	"os"
-	"strconv"
+	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gomodule/redigo/redis"
@@ -29,8 +31,9 @@ type RedisSettings struct {
 	// do not take each other's cookies.
 	Prefix string
 
-	// MaxConnections is how many connections are open to Redis at most. 0 means 64. An operation that
-	// finds all of them in use waits for one.
+	// MaxConnections is how many connections are open to Redis at most. 0 means 64. Few are used: the
+	// commands of many requests share one, and only what is large gets one to itself, and waits for it
+	// if all are in use.
 	MaxConnections int
 
 	// Timeout bounds every operation, waiting and dialing included. 0 means 3 seconds.
@@ -55,15 +58,21 @@ const (
 // redisPool carries out commands on a pool of connections to Redis. Its errors are ErrUnavailable
 // (Redis could not be asked, did not answer in time, or answered that it cannot do it), errWrongType
 // and errNoScript. It knows nothing of sessions or HTTP.
+//
+// The commands of many requests go over one shared connection, the lane, written together and answered
+// in order: that spares both sides most of their system calls. Commands that are large, and would keep
+// the others waiting, get a connection of the pool to themselves.
 type redisPool struct {
 	pool    redis.Pool
-	slots   chan struct{} // one for each connection in use
+	lane    lane
+	slots   chan struct{} // one for each connection in use besides the lane's
 	timeout time.Duration
 }
 
 var (
 	errNoScript  = errors.New("no such script")
 	errWrongType = errors.New("the key holds something of another Redis type, which is not pycket's: use another Prefix or database")
+	errClosed    = errors.New("the App is closed")
 )
 
 // newRedisPool checks the settings and dials nothing. It also says which database is which.
@@ -103,48 +112,114 @@ func newRedisPool(s RedisSettings) (p *redisPool, db, notificationsDB int, err e
 		return nil, 0, 0, errors.New("Redis.DBSessions or Redis.DBNotifications is negative; use the number of a database, from 0 on")
 	}
 
-	p.slots = make(chan struct{}, connections)
+	p.slots = make(chan struct{}, connections-1)
 	p.pool = redis.Pool{
 		MaxIdle:     connections,
 		IdleTimeout: idleClose,
-		DialContext: func(ctx context.Context) (redis.Conn, error) { return target.dial(ctx, db, p.timeout) },
+		DialContext: func(ctx context.Context) (redis.Conn, error) { return target.dial(ctx, db) },
 		TestOnBorrow: func(c redis.Conn, lastUsed time.Time) error {
-			if time.Since(lastUsed) > idleCheck && !stillOpen(c.(*redisConn).socket.Conn) {
+			if time.Since(lastUsed) > idleCheck && !stillOpen(c.(*redisConn).socket) {
 				return net.ErrClosed
 			}
 			return nil
 		},
 	}
+	p.lane.pool = p
+	p.lane.emptied.L = &p.lane.mu
 	return p, db, notificationsDB, nil
 }
 
-// do carries out one command within the timeout and the context's deadline. A cancelled context
-// prevents a command and does not interrupt it: a browser that goes away loses no write.
+// do carries out one command within the timeout and the context's deadline. A command that was begun is
+// carried out even if the context is cancelled: a browser that goes away loses no write, it only isn't
+// told.
 //
-// repeatable says that doing the command twice is as good as once. Such a command is tried again if a
-// connection that had been idle broke under it, until one is dialed for it.
-func (p *redisPool) do(ctx context.Context, repeatable bool, command string, args ...any) (any, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
+// repeatable says that doing the command twice is as good as once. Such a command is tried again if its
+// connection broke under it, on a new one.
+func (p *redisPool) do(ctx context.Context, repeatable bool, command string, args ...any) (reply, error) {
+	began := time.Now()
+	deadline := began.Add(p.timeout)
+	try := p.lane.do
+	if cap(p.slots) > 0 && isLarge(args) {
+		if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
+			deadline = d
+		}
+		try = p.doAlone
 	}
-	deadline := time.Now().Add(p.timeout)
-	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
-		deadline = d
+	r, err := try(ctx, began, deadline, command, args)
+	var broken *brokenError
+	for tries := 1; repeatable && errors.As(err, &broken) && ctx.Err() == nil && !broken.timeout() && (broken.reused || tries < maxTries); tries++ {
+		r, err = try(ctx, began, deadline, command, args)
 	}
+	switch {
+	case err == nil:
+		return r, r.err()
+	case errors.As(err, &broken) && !repeatable:
+		err = fmt.Errorf("the command may have been carried out: %w", err)
+	}
+	return r, unavailable(err)
+}
+
+// maxTries is how often a repeatable command is begun on connections that break when they are new.
+const maxTries = 3
+
+// largeCommand is the size above which a command has a connection to itself.
+const largeCommand = 16 << 10
+
+func isLarge(args []any) bool {
+	size := 0
+	for _, arg := range args {
+		switch arg := arg.(type) {
+		case string:
+			size += len(arg)
+		case []byte:
+			size += len(arg)
+		}
+	}
+	return size > largeCommand
+}
+
+// err turns what Redis said into this package's errors.
+func (r reply) err() error {
+	if r.kind != '-' {
+		return nil
+	}
+	text := string(r.text)
+	switch {
+	case strings.HasPrefix(text, "NOSCRIPT"):
+		return errNoScript
+	case strings.Contains(text, "WRONGTYPE"):
+		return errWrongType
+	}
+	// "unknown command …, with args beginning with: …" would repeat what was to be stored.
+	text, _, _ = strings.Cut(text, ", with args")
+	return unavailable(redis.Error(text))
+}
+
+// doAlone carries out a command on a connection of its own.
+func (p *redisPool) doAlone(ctx context.Context, _, deadline time.Time, command string, args []any) (reply, error) {
 	if err := p.acquire(ctx, deadline); err != nil {
-		return nil, err
+		return reply{}, err
 	}
 	defer func() { <-p.slots }()
+	borrowed, conn, err := p.borrow(ctx, deadline)
+	if err != nil {
+		return reply{}, err
+	}
+	defer borrowed.Close()
+	return conn.carryOut(ctx, deadline, command, args)
+}
 
-	reply, err := p.try(ctx, deadline, command, args)
-	var broken *brokenError
-	for repeatable && errors.As(err, &broken) && broken.reused && !broken.timeout() {
-		reply, err = p.try(ctx, deadline, command, args)
+// borrow takes a connection out of redigo's pool, which hides it but for its answer to Do.
+func (p *redisPool) borrow(ctx context.Context, deadline time.Time) (redis.Conn, *redisConn, error) {
+	borrowed, err := p.pool.GetContext(deadlineContext{ctx, deadline})
+	if err != nil {
+		return nil, nil, err
 	}
-	if errors.As(err, &broken) && !repeatable {
-		return nil, unavailable(fmt.Errorf("the command may have been carried out: %w", broken))
+	conn, err := borrowed.Do("")
+	if err != nil {
+		return nil, nil, err
 	}
-	return reply, replyError(err)
+	return borrowed, conn.(*redisConn), nil
 }
 
 // acquire waits for one of the connections to be free.
@@ -162,184 +237,334 @@ func (p *redisPool) acquire(ctx context.Context, deadline time.Time) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-timer.C:
-		return unavailable(fmt.Errorf("all %d connections are in use: %w", cap(p.slots), os.ErrDeadlineExceeded))
+		return fmt.Errorf("all %d connections are in use: %w", cap(p.slots), os.ErrDeadlineExceeded)
 	}
 }
 
-func (p *redisPool) try(ctx context.Context, deadline time.Time, command string, args []any) (any, error) {
-	conn, err := p.pool.GetContext(deadlineContext{ctx, deadline})
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	return redis.DoWithTimeout(conn, time.Until(deadline), command, args...)
+func (p *redisPool) close() error {
+	p.lane.close()
+	return p.pool.Close()
 }
 
-func (p *redisPool) close() error { return p.pool.Close() }
+// A lane is the connection that requests share.
+//
+// Whoever has a command puts it into the queue. If nobody is writing, he writes, for all who have
+// queued by then (group commit). Then, if nobody is reading, he reads: replies come in the order of the
+// commands, he hands out those of others until he has his own, and passes the reading on. So no goroutine
+// of the lane's own stands between a request and its reply, and a single request writes and reads for
+// itself as it would on a connection of its own. Only connecting has a goroutine, since it outlives the
+// patience of whoever was first.
+//
+// Every call ends exactly once: with its reply, with the error that broke the connection, or with its
+// context's; in the last case the reply is read and dropped when it comes. The connection breaks if the
+// oldest command has no reply by its deadline, so nobody waits longer than the timeout.
+type lane struct {
+	pool *redisPool
 
-// replyError turns what redigo or Redis said into this package's errors.
-func replyError(err error) error {
-	if err == nil {
-		return nil
-	}
-	var said redis.Error
-	if !errors.As(err, &said) {
-		return unavailable(err)
-	}
-	text := string(said)
-	switch {
-	case strings.HasPrefix(text, "NOSCRIPT"):
-		return errNoScript
-	case strings.Contains(text, "WRONGTYPE"):
-		return errWrongType
-	}
-	// "unknown command …, with args beginning with: …" would repeat what was to be stored.
-	text, _, _ = strings.Cut(text, ", with args")
-	return unavailable(redis.Error(text))
+	mu         sync.Mutex
+	borrowed   redis.Conn // of redigo's pool; nil if there is no connection
+	conn       *redisConn
+	connecting bool
+	queue      []*call // not yet written
+	waiting    []*call // written, oldest first; replies come in this order
+	writing    bool    // somebody writes, or is about to
+	reading    bool    // somebody reads, or was woken to
+	lastUsed   time.Time
+	failures   int       // of connecting, in a row
+	retryAt    time.Time // not to connect before
+	callers    int
+	closed     bool
+	emptied    sync.Cond // callers has become 0
 }
 
-// deadlineContext is a context with an earlier deadline and no timer: dialing heeds the deadline.
-type deadlineContext struct {
-	context.Context
+// A call is a command on its way. Its fields but the first three are guarded by lane.mu.
+type call struct {
+	command  string
+	args     []any
 	deadline time.Time
+
+	reply     reply
+	err       error
+	done      bool
+	reader    bool          // it is this call's turn to read
+	abandoned bool          // nobody waits for it
+	wake      chan struct{} // done or reader has become true
 }
 
-func (c deadlineContext) Deadline() (time.Time, bool) { return c.deadline, true }
-
-// brokenError is a connection that broke after a command was begun on it, so that nobody knows whether
-// the command was carried out.
-type brokenError struct {
-	cause  error
-	reused bool // the connection had carried out commands before
+func (c *call) finish(r reply, err error) {
+	c.reply, c.err, c.done = r, err, true
+	c.signal()
 }
 
-func (e *brokenError) Error() string { return e.cause.Error() }
-func (e *brokenError) Unwrap() error { return e.cause }
-func (e *brokenError) timeout() bool { return errors.Is(e.cause, os.ErrDeadlineExceeded) }
-
-// redisConn is a redigo connection whose timeout bounds writing and reading together; redigo's own
-// bounds each, so that a Redis that hangs could cost it twice.
-type redisConn struct {
-	redis.ConnWithTimeout
-	socket *boundSocket
-	reused bool
-}
-
-func (c *redisConn) DoWithTimeout(timeout time.Duration, command string, args ...any) (any, error) {
-	c.socket.limit = time.Now().Add(timeout)
-	reply, err := c.ConnWithTimeout.DoWithTimeout(timeout, command, args...)
-	if c.Err() != nil {
-		return nil, &brokenError{err, c.reused}
-	}
-	c.reused = true
-	return reply, err
-}
-
-// boundSocket keeps every deadline within a limit.
-type boundSocket struct {
-	net.Conn
-	limit time.Time
-}
-
-func (s *boundSocket) SetReadDeadline(t time.Time) error { return s.Conn.SetReadDeadline(s.earlier(t)) }
-func (s *boundSocket) SetWriteDeadline(t time.Time) error {
-	return s.Conn.SetWriteDeadline(s.earlier(t))
-}
-
-func (s *boundSocket) earlier(t time.Time) time.Time {
-	if t.IsZero() || s.limit.Before(t) {
-		return s.limit
-	}
-	return t
-}
-
-// redisTarget is a parsed URL.
-type redisTarget struct {
-	network, address   string
-	username, password string
-	tls                bool
-	db                 *int // named by the URL
-}
-
-// parseRedisURL never repeats the URL in an error: it may hold a password.
-func parseRedisURL(raw string) (t redisTarget, err error) {
-	if raw == "" {
-		raw = defaultRedisURL
-	}
-	u, err := url.Parse(raw)
-	if err != nil {
-		return t, errors.New("Redis.URL cannot be parsed; use redis://host:port, with special characters of the password percent-encoded")
-	}
-	if u.User != nil {
-		t.username = u.User.Username()
-		password, ok := u.User.Password()
-		if t.password = password; !ok { // as redis-cli: one word is the password
-			t.username, t.password = "", t.username
-		}
-	}
-	switch u.Scheme {
-	case "redis", "rediss":
-	case "unix":
-		if u.Host != "" || u.Path == "" {
-			return t, errors.New("Redis.URL names no socket; use unix:///path/of/socket, with three slashes")
-		}
-		t.network, t.address = "unix", u.Path
-		return t, nil
+func (c *call) signal() {
+	select {
+	case c.wake <- struct{}{}:
 	default:
-		return t, fmt.Errorf("Redis.URL has the scheme %q; use redis://, rediss:// or unix://", u.Scheme)
 	}
-	if u.Opaque != "" {
-		return t, errors.New("Redis.URL lacks the two slashes after the scheme; use redis://host:port")
-	}
-	host, port := u.Hostname(), u.Port()
-	if host == "" {
-		host = "localhost"
-	}
-	if port == "" {
-		port = "6379"
-	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return t, errors.New("Redis.URL has a port that is none; use a number from 1 to 65535")
-	}
-	if path := strings.Trim(u.Path, "/"); path != "" {
-		n, err := strconv.Atoi(path)
-		if err != nil || n < 0 {
-			return t, errors.New("Redis.URL has a path that is no database number; use redis://host:port/0 or leave the path away")
-		}
-		t.db = &n
-	}
-	t.network, t.address, t.tls = "tcp", net.JoinHostPort(host, port), u.Scheme == "rediss"
-	return t, nil
 }
 
-func (t redisTarget) dial(ctx context.Context, db int, timeout time.Duration) (redis.Conn, error) {
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		deadline = time.Now().Add(timeout)
+// do carries out one command.
+func (l *lane) do(ctx context.Context, now, deadline time.Time, command string, args []any) (reply, error) {
+	c := &call{command: command, args: args, deadline: deadline, wake: make(chan struct{}, 1)}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return reply{}, errClosed
 	}
-	left := time.Until(deadline)
-	var socket *boundSocket
-	options := []redis.DialOption{
-		redis.DialContextFunc(func(ctx context.Context, network, address string) (net.Conn, error) {
-			dialer := net.Dialer{Deadline: deadline}
-			c, err := dialer.DialContext(ctx, network, address)
-			if err != nil {
-				return nil, err
+	l.callers++
+	defer func() {
+		if l.callers--; l.callers == 0 {
+			l.emptied.Broadcast()
+		}
+	}()
+
+	l.retire(now)
+	l.lastUsed = now
+	l.queue = append(l.queue, c)
+	switch {
+	case l.conn == nil:
+		l.connect(deadline)
+	case !l.writing:
+		l.write()
+	}
+	for !c.done {
+		if c.reader {
+			if err := l.read(ctx, c); err != nil && !c.done {
+				return reply{}, l.abandon(c, err)
 			}
-			socket = &boundSocket{Conn: c, limit: deadline}
-			return socket, nil
-		}),
-		redis.DialTLSHandshakeTimeout(left),
-		redis.DialReadTimeout(timeout),
-		redis.DialWriteTimeout(timeout),
-		redis.DialUseTLS(t.tls),
-		redis.DialDatabase(db),
-		redis.DialUsername(t.username),
-		redis.DialPassword(t.password),
+			continue
+		}
+		l.mu.Unlock()
+		select {
+		case <-c.wake:
+			l.mu.Lock()
+		case <-ctx.Done():
+			l.mu.Lock()
+			if !c.done {
+				return reply{}, l.abandon(c, ctx.Err())
+			}
+		}
 	}
-	c, err := redis.DialContext(ctx, t.network, t.address, options...)
-	if err != nil {
-		return nil, err
+	return c.reply, c.err
+}
+
+// retire gives up a connection that has been unused for so long that a firewall may have forgotten it,
+// or that Redis has closed meanwhile.
+func (l *lane) retire(now time.Time) {
+	if l.conn == nil || len(l.waiting)+len(l.queue) > 0 || l.writing {
+		return
 	}
-	return &redisConn{ConnWithTimeout: c.(redis.ConnWithTimeout), socket: socket}, nil
+	if idle := now.Sub(l.lastUsed); idle > idleClose || idle > idleCheck && !stillOpen(l.conn.socket) {
+		l.hangUp()
+	}
+}
+
+// hangUp closes the connection. redigo's pool does not take back what is closed.
+func (l *lane) hangUp() {
+	l.conn.Close()
+	l.borrowed.Close()
+	l.conn, l.borrowed = nil, nil
+}
+
+// write writes what is queued, until nothing is. If there is company, it lets the goroutines that are
+// ready run first: they may have something to write too.
+func (l *lane) write() {
+	l.writing = true
+	for len(l.queue) > 0 && l.conn != nil {
+		if len(l.queue)+len(l.waiting) > 1 {
+			l.mu.Unlock()
+			runtime.Gosched()
+			l.mu.Lock()
+			if l.conn == nil {
+				break
+			}
+		}
+		batch := l.queue
+		l.queue = nil
+		batch = slices.DeleteFunc(batch, func(c *call) bool { return c.abandoned })
+		if len(batch) == 0 {
+			break
+		}
+		l.waiting = append(l.waiting, batch...)
+		conn, deadline := l.conn, batch[0].deadline
+		l.mu.Unlock()
+		err := conn.socket.SetWriteDeadline(deadline)
+		for _, c := range batch {
+			if err == nil {
+				err = conn.Send(c.command, c.args...)
+			}
+		}
+		if err == nil {
+			err = conn.Flush()
+		}
+		l.mu.Lock()
+		if err != nil {
+			l.broke(conn, err)
+		}
+	}
+	l.writing = false
+	if l.conn == nil && len(l.queue) > 0 {
+		l.connect(l.queue[0].deadline)
+	}
+	l.passReading()
+}
+
+// passReading wakes somebody to read, if there is something to read and nobody does.
+func (l *lane) passReading() {
+	if l.reading {
+		return
+	}
+	for _, c := range l.waiting {
+		if !c.abandoned {
+			l.reading, c.reader = true, true
+			c.signal()
+			return
+		}
+	}
+}
+
+// read reads replies until the caller's own call is done. It gives the reading up before it returns; its
+// error says that the context has ended.
+func (l *lane) read(ctx context.Context, own *call) error {
+	conn := l.conn
+	for !own.done {
+		deadline := own.deadline
+		if first := l.waiting[0]; first.deadline.Before(deadline) && !first.abandoned {
+			deadline = first.deadline
+		}
+		l.mu.Unlock()
+		var r reply
+		err := conn.await(ctx, deadline)
+		interrupted := err != nil && ctx.Err() != nil && !errors.Is(err, os.ErrDeadlineExceeded)
+		if err == nil {
+			r, err = conn.receive(deadline)
+		}
+		l.mu.Lock()
+		switch {
+		case l.conn != conn: // it broke while nobody held the lock, and all calls are done
+			return nil
+		case interrupted:
+			l.reading, own.reader = false, false
+			return err
+		case err != nil:
+			l.broke(conn, err)
+			return nil
+		}
+		l.deliver(r)
+	}
+	// What has come already is handed out at once: others need not be woken only to read it.
+	for len(l.waiting) > 0 && conn.whole() {
+		r, err := conn.receive(own.deadline)
+		if err != nil {
+			l.broke(conn, err)
+			return nil
+		}
+		l.deliver(r)
+	}
+	l.reading, own.reader = false, false
+	l.passReading()
+	return nil
+}
+
+// deliver hands a reply to the oldest call.
+func (l *lane) deliver(r reply) {
+	c := l.waiting[0]
+	l.waiting[0] = nil
+	l.waiting = l.waiting[1:]
+	l.conn.reused, l.failures = true, 0
+	c.finish(r, nil)
+}
+
+// broke ends every command that was written to the connection. What is only queued goes to the next.
+func (l *lane) broke(conn *redisConn, cause error) {
+	if l.conn != conn {
+		return
+	}
+	err := &brokenError{cause, conn.reused}
+	for _, c := range l.waiting {
+		c.reader = false
+		c.finish(reply{}, err)
+	}
+	l.waiting, l.reading = nil, false
+	l.hangUp()
+	if !conn.reused {
+		l.failed()
+	}
+	if len(l.queue) > 0 && !l.writing {
+		l.connect(l.queue[0].deadline)
+	}
+}
+
+// abandon leaves a call that has not ended to itself.
+func (l *lane) abandon(c *call, err error) error {
+	c.abandoned = true
+	if c.reader {
+		l.reading, c.reader = false, false
+	}
+	l.passReading()
+	if slices.Contains(l.queue, c) {
+		return err // not even written
+	}
+	return &brokenError{err, false}
+}
+
+const (
+	// Connecting that has failed is not tried again at once, but after a time that doubles from the first
+	// to the second, less a random part of up to a half: many servers that lose one Redis must not
+	// all knock together. Requests wait for the next try, so that the first one after Redis has come back
+	// works; while it is down, they fail within that time.
+	firstPause = 5 * time.Millisecond
+	lastPause  = 100 * time.Millisecond
+)
+
+// connect sees to it that there is a connection, or that all who wait for it fail by the deadline.
+func (l *lane) connect(deadline time.Time) {
+	if l.connecting {
+		return
+	}
+	l.connecting = true
+	pause := time.Until(l.retryAt)
+	go func() {
+		time.Sleep(min(pause, time.Until(deadline)))
+		borrowed, conn, err := l.pool.borrow(context.Background(), deadline)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.connecting = false
+		if err != nil {
+			l.failed()
+			for _, c := range l.queue {
+				c.finish(reply{}, err)
+			}
+			l.queue = nil
+			return
+		}
+		l.borrowed, l.conn = borrowed, conn
+		if l.closed && l.callers == 0 {
+			l.hangUp()
+			return
+		}
+		if !l.writing {
+			l.write()
+		}
+	}()
+}
+
+// failed takes note of a try to connect that led to nothing.
+func (l *lane) failed() {
+	pause := min(firstPause<<min(l.failures, 10), lastPause)
+	l.failures++
+	l.retryAt = time.Now().Add(pause - rand.N(pause/2))
+}
+
+// close waits for what is on its way, which ends within the timeout.
+func (l *lane) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	for l.callers > 0 {
+		l.emptied.Wait()
+	}
+	if l.conn != nil {
+		l.hangUp()
+	}
 }

@@ -1,8 +1,12 @@
 package pycket_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"os/exec"
 	"strings"
 	"sync"
 	"syscall"
@@ -74,6 +78,102 @@ func TestRedisHangs(t *testing.T) {
 	wantUnavailable(t, b)
 	server.signal(syscall.SIGCONT)
 	b.want([]outcome{{}, {Value: "after"}}, "set:a:after", "get:a")
+}
+
+// The deadline of a request's context ends an operation before the timeout does, and so does its end; the
+// other requests on the same connection are not touched.
+func TestContextEnds(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		breaker := newBreaker(t, server)
+		s := settings(server)
+		s.Redis.URL, s.Redis.Timeout = "redis://"+breaker.addr, 20*time.Second
+		app := newApp(t, s)
+		run := func(ctx context.Context, cookie string, f func(s *pycket.SessionManager)) *http.Response {
+			w := httptest.NewRecorder()
+			r := httptest.NewRequestWithContext(ctx, "GET", "/", nil)
+			r.Header.Set("Cookie", cookie)
+			app.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f(pycket.NewSessionManager(w, r)) })).ServeHTTP(w, r)
+			return w.Result()
+		}
+		var cookie string
+		response := run(t.Context(), "", func(s *pycket.SessionManager) {
+			if _, err := s.Increment("n", 0); err != nil { // Redis then knows the script
+				t.Error(err)
+			}
+			if err := s.Set("a", "b"); err != nil {
+				t.Error(err)
+			}
+		})
+		cookie = "PYCKET_ID=" + response.Cookies()[0].Value
+
+		for name, context := range map[string]func() (context.Context, func()){
+			"deadline": func() (context.Context, func()) {
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+				return ctx, func() { <-ctx.Done(); cancel() }
+			},
+			"cancel": func() (context.Context, func()) {
+				ctx, cancel := context.WithCancel(t.Context())
+				return ctx, cancel
+			},
+		} {
+			t.Run(name, func(t *testing.T) {
+				breaker.hold() // answers are kept back
+				ctx, end := context()
+				var wg sync.WaitGroup
+				for range 4 {
+					wg.Go(func() {
+						run(ctx, cookie, func(s *pycket.SessionManager) {
+							_, err := s.Increment("n", 1)
+							wantError(t, err, ctx.Err(), `increment "n"`, "may have been carried out")
+							_, err = pycket.Get(s, "a", "")
+							wantError(t, err, ctx.Err(), `get "a"`)
+						})
+					})
+				}
+				patient := make(chan error)
+				breaker.awaitCommands(4)
+				for range 4 {
+					go run(t.Context(), cookie, func(s *pycket.SessionManager) {
+						got, err := pycket.Get(s, "a", "")
+						if err == nil && got != "b" {
+							err = errors.New("got " + got)
+						}
+						patient <- err
+					})
+				}
+				breaker.awaitCommands(8)
+				end()
+				wg.Wait() // at once, although no answer comes
+				breaker.pass()
+				for range 4 {
+					if err := <-patient; err != nil {
+						t.Errorf("a neighbour: %v", err)
+					}
+				}
+			})
+		}
+		run(t.Context(), cookie, func(s *pycket.SessionManager) {
+			if n, err := pycket.Get(s, "n", 0); n != 8 || err != nil {
+				t.Errorf("%d increments were carried out, want 8: %v", n, err)
+			}
+		})
+		if got := breaker.connections.Load(); got != 1 {
+			t.Errorf("%d connections were opened, want 1", got)
+		}
+	})
+}
+
+// The embedded server is for demos and tests: the library does not bring it along.
+func TestLibraryDoesNotImportEmbedded(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "github.com/pycket/pycket").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(out)) {
+		if strings.Contains(line, "embedded") || strings.Contains(line, "miniredis") {
+			t.Error(line)
+		}
+	}
 }
 
 func TestRedisIsKilled(t *testing.T) {

@@ -129,17 +129,16 @@ func (st *store) run(ctx context.Context, s *script, at place, args ...any) (ver
 	if err != nil {
 		return 0, packed{}, err
 	}
-	switch reply := reply.(type) {
-	case int64:
-		return verdict(reply), packed{}, nil
-	case []byte:
-		if len(reply) > 0 && (reply[0] == 'D' || reply[0] == 'R') {
-			return ago(reply)
-		}
-		p, err := unpack(reply)
-		return done, p, err
+	switch {
+	case reply.kind == ':':
+		return verdict(reply.number), packed{}, nil
+	case len(reply.text) == 0:
+		return 0, packed{}, errMalformed
+	case reply.text[0] == 'D' || reply.text[0] == 'R':
+		return ago(reply.text)
 	}
-	return 0, packed{}, errMalformed
+	p, err := unpack(reply.text)
+	return done, p, err
 }
 
 // ago reads how and when an id was ended.

@@ -2,6 +2,8 @@ package pycket_test
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -41,6 +43,14 @@ func TestLayout(t *testing.T) {
 		}
 		session := server.hash(0, key)
 		record := session["pycket:id"]
+		id := idOf(t, b.cookie())
+		line, all := sha256.Sum256(append([]byte("pycket handle "), id[:12]...)), sha256.Sum256(id)
+		if want := "{" + base64.RawURLEncoding.EncodeToString(line[:12]) + "}"; handle != want {
+			t.Errorf("the handle is %s, want %s", handle, want)
+		}
+		if want := base64.RawURLEncoding.EncodeToString(all[:16]); record[:22] != want {
+			t.Errorf("the verifier is %s, want %s", record[:22], want)
+		}
 		delete(session, "pycket:id")
 		if diff := cmp.Diff(map[string]string{"foo": `"bar"`, "n": `"<1>"`, "count": "41"}, session); diff != "" {
 			t.Errorf("session (-want +got):\n%s", diff)
@@ -263,6 +273,7 @@ func secretsOf(t *testing.T, cookies []string) (list []string) {
 		}
 		id := idOf(t, cookie)
 		list = append(list, cookie, string(id), string(id[:12]), string(id[12:]), fmt.Sprintf("%x", id[:12]), fmt.Sprintf("%x", id[12:]),
+			base64.RawURLEncoding.EncodeToString(id[:12]), base64.RawURLEncoding.EncodeToString(id[12:])[:20],
 			strings.Split(string(must(t, cookie)), "|")[1])
 	}
 	if len(list) < 20 {

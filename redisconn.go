@@ -1,0 +1,297 @@
+package pycket
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gomodule/redigo/redis"
+)
+
+// redisConn is one connection. redigo dials it, says hello and writes the commands; the replies are read
+// here, since waiting for one must end with a request's context without breaking the connection for
+// others, and since a reply then costs one allocation.
+//
+// One goroutine may write (Send, Flush) while another reads (await, receive).
+type redisConn struct {
+	redis.Conn
+	socket net.Conn
+	in     *bufio.Reader
+	reused bool // it has carried out a command
+}
+
+// reply is what Redis answers to a command: kind is the first byte of RESP, '_' for nil.
+type reply struct {
+	kind   byte
+	number int64
+	text   []byte // shared with nobody
+}
+
+var errProtocol = errors.New("redis: the reply is malformed")
+
+// readBuffer holds the replies of many small commands at once.
+const readBuffer = 16 << 10
+
+// patience is how long a reader waits before it takes pains to be interruptible: most replies are there
+// long before.
+const patience = 5 * time.Millisecond
+
+// await waits for a reply to begin. Nothing is lost if it ends without one: the error is then the
+// context's, and the connection is as good as before.
+func (c *redisConn) await(ctx context.Context, deadline time.Time) error {
+	if c.in.Buffered() > 0 {
+		return nil
+	}
+	soon := time.Now().Add(patience)
+	if deadline.Before(soon) {
+		soon = deadline
+	}
+	if err := c.peek(soon); err == nil || soon == deadline || !errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	if err := c.socket.SetReadDeadline(deadline); err != nil {
+		return err
+	}
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		c.socket.SetReadDeadline(time.Unix(1, 0))
+		close(interrupted)
+	})
+	_, err := c.in.Peek(1)
+	if stop() {
+		return err
+	}
+	<-interrupted // or its deadline would hit whoever reads next
+	if err != nil {
+		return ctx.Err()
+	}
+	return c.socket.SetReadDeadline(deadline)
+}
+
+func (c *redisConn) peek(deadline time.Time) error {
+	if err := c.socket.SetReadDeadline(deadline); err != nil {
+		return err
+	}
+	_, err := c.in.Peek(1)
+	return err
+}
+
+// receive reads one reply, of which await has seen the beginning.
+func (c *redisConn) receive(deadline time.Time) (r reply, err error) {
+	if !c.whole() { // the rest may still be on its way
+		if err := c.socket.SetReadDeadline(deadline); err != nil {
+			return r, err
+		}
+	}
+	line, err := c.in.ReadSlice('\n')
+	if err != nil {
+		return r, err
+	}
+	if len(line) < 3 || line[len(line)-2] != '\r' {
+		return r, errProtocol
+	}
+	r.kind = line[0]
+	line = line[1 : len(line)-2]
+	switch r.kind {
+	case '+', '-':
+		r.text = append([]byte(nil), line...)
+		return r, nil
+	case ':', '$':
+		if r.number, err = strconv.ParseInt(string(line), 10, 64); err != nil {
+			return r, errProtocol
+		}
+	default:
+		return r, errProtocol
+	}
+	if r.kind == ':' {
+		return r, nil
+	}
+	if r.number < 0 {
+		return reply{kind: '_'}, nil
+	}
+	if r.number > maxReply {
+		return r, errProtocol
+	}
+	r.text = make([]byte, r.number+2)
+	if _, err := io.ReadFull(c.in, r.text); err != nil {
+		return r, err
+	}
+	r.text = r.text[:r.number:r.number]
+	return r, nil
+}
+
+// maxReply is Redis's own limit for a string, 512 MB; what claims to be more is no reply.
+const maxReply = 512 << 20
+
+// whole tells whether a whole reply is in the buffer, so that reading it does not block.
+func (c *redisConn) whole() bool {
+	have := c.in.Buffered()
+	if have < 3 {
+		return false
+	}
+	buffered, _ := c.in.Peek(have)
+	for i, b := range buffered {
+		if b != '\n' {
+			continue
+		}
+		if buffered[0] != '$' {
+			return true
+		}
+		n, err := strconv.Atoi(string(buffered[1:max(1, i-1)]))
+		return err != nil || n < 0 || have >= i+1+n+2
+	}
+	return false
+}
+
+// Do is what redigo's pool calls with an empty command, to have done what is pending: nothing is. The
+// answer is the connection itself, which the pool otherwise hides.
+func (c *redisConn) Do(string, ...any) (any, error) { return c, nil }
+
+// carryOut sends one command and reads its reply.
+func (c *redisConn) carryOut(ctx context.Context, deadline time.Time, command string, args []any) (reply, error) {
+	err := c.socket.SetWriteDeadline(deadline)
+	if err == nil {
+		err = c.Send(command, args...)
+	}
+	if err == nil {
+		err = c.Flush()
+	}
+	if err == nil {
+		err = c.await(ctx, deadline)
+	}
+	var r reply
+	if err == nil {
+		r, err = c.receive(deadline)
+	}
+	if err != nil {
+		c.Close()
+		return r, &brokenError{err, c.reused}
+	}
+	c.reused = true
+	return r, nil
+}
+
+// brokenError is a connection that broke after a command was begun on it, so that nobody knows whether
+// the command was carried out.
+type brokenError struct {
+	cause  error
+	reused bool // the connection had carried out commands before
+}
+
+func (e *brokenError) Error() string { return e.cause.Error() }
+func (e *brokenError) Unwrap() error { return e.cause }
+func (e *brokenError) timeout() bool { return errors.Is(e.cause, os.ErrDeadlineExceeded) }
+
+// deadlineContext is a context with an earlier deadline and no timer: dialing heeds the deadline.
+type deadlineContext struct {
+	context.Context
+	deadline time.Time
+}
+
+func (c deadlineContext) Deadline() (time.Time, bool) { return c.deadline, true }
+
+// greeter keeps redigo's greeting (AUTH, SELECT) within the deadline of the operation it is for.
+type greeter struct {
+	net.Conn
+	deadline time.Time
+}
+
+func (g greeter) SetReadDeadline(time.Time) error { return g.Conn.SetReadDeadline(g.deadline) }
+
+// redisTarget is a parsed URL.
+type redisTarget struct {
+	network, address   string
+	username, password string
+	tls                bool
+	db                 *int // named by the URL
+}
+
+// parseRedisURL never repeats the URL in an error: it may hold a password.
+func parseRedisURL(raw string) (t redisTarget, err error) {
+	if raw == "" {
+		raw = defaultRedisURL
+	}
+	u, err := url.Parse(raw)
+	if err != nil {
+		return t, errors.New("Redis.URL cannot be parsed; use redis://host:port, with special characters of the password percent-encoded")
+	}
+	if u.User != nil {
+		t.username = u.User.Username()
+		password, ok := u.User.Password()
+		if t.password = password; !ok { // as redis-cli: one word is the password
+			t.username, t.password = "", t.username
+		}
+	}
+	switch u.Scheme {
+	case "redis", "rediss":
+	case "unix":
+		if u.Host != "" || u.Path == "" {
+			return t, errors.New("Redis.URL names no socket; use unix:///path/of/socket, with three slashes")
+		}
+		t.network, t.address = "unix", u.Path
+		return t, nil
+	default:
+		return t, fmt.Errorf("Redis.URL has the scheme %q; use redis://, rediss:// or unix://", u.Scheme)
+	}
+	if u.Opaque != "" {
+		return t, errors.New("Redis.URL lacks the two slashes after the scheme; use redis://host:port")
+	}
+	host, port := u.Hostname(), u.Port()
+	if host == "" {
+		host = "localhost"
+	}
+	if port == "" {
+		port = "6379"
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return t, errors.New("Redis.URL has a port that is none; use a number from 1 to 65535")
+	}
+	if path := strings.Trim(u.Path, "/"); path != "" {
+		n, err := strconv.Atoi(path)
+		if err != nil || n < 0 {
+			return t, errors.New("Redis.URL has a path that is no database number; use redis://host:port/0 or leave the path away")
+		}
+		t.db = &n
+	}
+	t.network, t.address, t.tls = "tcp", net.JoinHostPort(host, port), u.Scheme == "rediss"
+	return t, nil
+}
+
+// dial connects and says hello, within the context's deadline.
+func (t redisTarget) dial(ctx context.Context, db int) (redis.Conn, error) {
+	deadline, _ := ctx.Deadline()
+	var socket net.Conn
+	greeting, err := redis.DialContext(ctx, t.network, t.address,
+		redis.DialContextFunc(func(ctx context.Context, network, address string) (net.Conn, error) {
+			dialer := net.Dialer{Deadline: deadline}
+			c, err := dialer.DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			c.SetDeadline(deadline)
+			if t.tls { // here and not by redigo, which would keep the decrypting reader to itself
+				host, _, _ := net.SplitHostPort(address)
+				c = tls.Client(c, &tls.Config{ServerName: host})
+			}
+			socket = c
+			return greeter{c, deadline}, nil
+		}),
+		redis.DialReadTimeout(time.Minute), // any: the greeter has the last word
+		redis.DialDatabase(db),
+		redis.DialUsername(t.username),
+		redis.DialPassword(t.password),
+	)
+	if err != nil {
+		return nil, err
+	}
+	return &redisConn{Conn: greeting, socket: socket, in: bufio.NewReaderSize(socket, readBuffer)}, nil
+}
