@@ -39,6 +39,18 @@ var (
 
 // Encode encodes a value as JSON.
 func (JSON) Encode(value any) ([]byte, error) {
+	switch v := value.(type) { // what sessions hold most, without encoding/json's detours
+	case int:
+		return strconv.AppendInt(nil, int64(v), 10), nil
+	case int64:
+		return strconv.AppendInt(nil, v, 10), nil
+	case bool:
+		return strconv.AppendBool(nil, v), nil
+	case string:
+		if isPlain(v) {
+			return append(append(append(make([]byte, 0, len(v)+2), '"'), v...), '"'), nil
+		}
+	}
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
@@ -72,8 +84,56 @@ func replacedText(data []byte) bool {
 	}
 }
 
+// isPlain tells whether text stands in JSON as it is.
+func isPlain[T string | []byte](text T) bool {
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
+}
+
+// decodePlain decodes what needs no decoder, and says whether it did.
+func decodePlain(data []byte, into any) bool {
+	switch into := into.(type) {
+	case *string:
+		if n := len(data) - 1; n > 0 && data[0] == '"' && data[n] == '"' && isPlain(data[1:n]) {
+			*into = string(data[1:n])
+			return true
+		}
+	case *int:
+		if n, ok := decodeInt(data); ok && n >= math.MinInt && n <= math.MaxInt {
+			*into = int(n)
+			return true
+		}
+	case *int64:
+		if n, ok := decodeInt(data); ok {
+			*into = n
+			return true
+		}
+	case *bool:
+		if yes := string(data) == "true"; yes || string(data) == "false" {
+			*into = yes
+			return true
+		}
+	}
+	return false
+}
+
+func decodeInt(data []byte) (int64, bool) {
+	if len(data) == 0 || data[0] == '+' || data[0] == '0' && len(data) > 1 {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(string(data), 10, 64)
+	return n, err == nil
+}
+
 // Decode decodes JSON.
 func (JSON) Decode(data []byte, into any) error {
+	if decodePlain(data, into) {
+		return nil
+	}
 	switch into := into.(type) {
 	case *any:
 		return decodeAny(data, into)
@@ -220,6 +280,9 @@ func countsInDigits(codec Codec) bool {
 // decodeInto decodes into a new value first: a failure leaves the target as it was, and what the
 // target held before is not mixed with what is read.
 func decodeInto(codec Codec, data []byte, into any) error {
+	if codec == (JSON{}) && decodePlain(data, into) {
+		return nil
+	}
 	target := reflect.ValueOf(into).Elem()
 	fresh := reflect.New(target.Type())
 	if err := codec.Decode(data, fresh.Interface()); err != nil {

@@ -3,11 +3,16 @@ package pycket
 import (
 	"crypto/hkdf"
 	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/securecookie"
@@ -73,6 +78,17 @@ type cookies struct {
 	template http.Cookie
 	policy   SecurePolicy
 	length   int // of every cookie's value
+
+	// verified remembers the cookies verified of late: a browser sends the same one again and again, and
+	// verifying costs more than all else that a read does here. It holds no cookie, only hashes of them.
+	verified [1 << 10]atomic.Pointer[verifiedCookie]
+}
+
+// verifiedCookie is a cookie that one of the secrets has signed.
+type verifiedCookie struct {
+	sum   [sha256.Size]byte // of its value
+	id    *sessionID
+	until int64 // Unix time of its end, 0 if it has none
 }
 
 // newCookies checks the settings. The keyspace is part of the keys' derivation: a cookie is good for
@@ -116,7 +132,7 @@ func newCookies(s CookieSettings, secrets []string, keyspace string) (*cookies, 
 		c.codecs = append(c.codecs, codec.MaxAge(c.template.MaxAge))
 	}
 
-	sample, err := c.encode(sessionID{})
+	sample, err := c.encode(new(sessionID))
 	if err != nil {
 		return nil, err
 	}
@@ -188,13 +204,13 @@ func newCookieCodec(secret, keyspace string, encrypt bool) (*securecookie.Secure
 	return securecookie.New(sign, block).SetSerializer(securecookie.NopEncoder{}), nil
 }
 
-func (c *cookies) encode(id sessionID) (string, error) {
-	return c.codecs[0].Encode(c.name, id.bytes())
+func (c *cookies) encode(id *sessionID) (string, error) {
+	return c.codecs[0].Encode(c.name, slices.Clone(id.bytes[:])) // it encrypts in place
 }
 
 // find gives the id of the first cookie in the request that one of the secrets has signed. All others,
 // whatever is wrong with them, are as good as none. It takes time linear in the header's length.
-func (c *cookies) find(header http.Header) (id sessionID, ok bool) {
+func (c *cookies) find(header http.Header) (id *sessionID, ok bool) {
 	for _, line := range header["Cookie"] {
 		for line != "" {
 			var pair string
@@ -208,27 +224,54 @@ func (c *cookies) find(header http.Header) (id sessionID, ok bool) {
 			}
 		}
 	}
-	return id, false
+	return nil, false
 }
 
-func (c *cookies) decode(value string) (id sessionID, ok bool) {
+func (c *cookies) decode(value string) (id *sessionID, ok bool) {
 	if len(value) > 1 && value[0] == '"' && value[len(value)-1] == '"' {
 		value = value[1 : len(value)-1]
 	}
 	if len(value) != c.length {
-		return id, false
+		return nil, false
 	}
+	// The hash is looked for, and not the cookie: how long that takes tells nothing about cookies.
+	var buf [256]byte
+	sum := sha256.Sum256(append(buf[:0], value...))
+	slot := &c.verified[binary.LittleEndian.Uint16(sum[:])%uint16(len(c.verified))]
+	if v := slot.Load(); v != nil && v.sum == sum && (v.until == 0 || time.Now().Unix() <= v.until) {
+		return v.id, true
+	}
+	id, ok = c.verify(value)
+	if ok {
+		slot.Store(&verifiedCookie{sum, id, c.until(value)})
+	}
+	return id, ok
+}
+
+func (c *cookies) verify(value string) (*sessionID, bool) {
 	var raw []byte
 	for _, codec := range c.codecs {
 		if codec.Decode(c.name, value, &raw) == nil {
 			return parseID(raw)
 		}
 	}
-	return id, false
+	return nil, false
+}
+
+// until is the last second in which a verified cookie is good: securecookie puts the time of signing
+// before the first "|".
+func (c *cookies) until(value string) int64 {
+	if c.template.MaxAge == 0 {
+		return 0
+	}
+	raw, _ := base64.URLEncoding.DecodeString(value)
+	signed, _, _ := strings.Cut(string(raw), "|")
+	at, _ := strconv.ParseInt(signed, 10, 64)
+	return at + int64(c.template.MaxAge)
 }
 
 // set is the Set-Cookie line that gives the browser this id.
-func (c *cookies) set(r *http.Request, id sessionID) (string, error) {
+func (c *cookies) set(r *http.Request, id *sessionID) (string, error) {
 	value, err := c.encode(id)
 	if err != nil {
 		return "", err

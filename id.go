@@ -10,48 +10,49 @@ import (
 // find it in Redis, and the secret, 256 random bits that every rotation makes anew and without which
 // the session does not open. Redis sees hashes of them only: see docs/storage.md.
 type sessionID struct {
-	line   [12]byte
-	secret [32]byte
+	bytes [lineLen + secretLen]byte
+
+	// handle names the session in Redis and to the application: 16 characters that stay the same for the
+	// session's life and let nobody in.
+	handle string
+
+	// verifier is what Redis holds to know the id by: 128 bits of its SHA-256, in 22 characters. Finding
+	// another id with the same verifier takes 2^128 tries; going back from it to the id takes guessing 256
+	// random bits.
+	verifier string
 }
 
-const sessionIDLen = 12 + 32
+const (
+	lineLen   = 12
+	secretLen = 32
+)
 
 // newID makes the id of a new session. crypto/rand does not fail: the program would end.
-func newID() (id sessionID) {
-	rand.Read(id.line[:])
-	rand.Read(id.secret[:])
-	return id
+func newID() *sessionID {
+	id := new(sessionID)
+	rand.Read(id.bytes[:])
+	return id.derive()
 }
 
 // rotated is a new id of the same session.
-func (id sessionID) rotated() sessionID {
-	rand.Read(id.secret[:])
-	return id
+func (id *sessionID) rotated() *sessionID {
+	next := &sessionID{bytes: id.bytes}
+	rand.Read(next.bytes[lineLen:])
+	return next.derive()
 }
 
-func (id sessionID) bytes() []byte {
-	return append(append(make([]byte, 0, sessionIDLen), id.line[:]...), id.secret[:]...)
-}
-
-func parseID(b []byte) (id sessionID, ok bool) {
-	if len(b) != sessionIDLen {
-		return id, false
+func parseID(b []byte) (*sessionID, bool) {
+	id := new(sessionID)
+	if copy(id.bytes[:], b) != len(id.bytes) || len(b) != len(id.bytes) {
+		return nil, false
 	}
-	copy(id.line[:], b)
-	copy(id.secret[:], b[len(id.line):])
-	return id, true
+	return id.derive(), true
 }
 
-// handle names the session in Redis and to the application: 16 characters that stay the same for the
-// session's life and let nobody in.
-func (id sessionID) handle() string {
-	sum := sha256.Sum256(append([]byte("pycket handle "), id.line[:]...))
-	return base64.RawURLEncoding.EncodeToString(sum[:12])
-}
-
-// verifier is what Redis holds to know the id by, in 22 characters: 128 bits of its SHA-256. Finding another id with
-// the same verifier takes 2^128 tries; going back from it to the id takes guessing 256 random bits.
-func (id sessionID) verifier() string {
-	sum := sha256.Sum256(id.bytes())
-	return base64.RawURLEncoding.EncodeToString(sum[:16])
+func (id *sessionID) derive() *sessionID {
+	line := sha256.Sum256(append([]byte("pycket handle "), id.bytes[:lineLen]...))
+	all := sha256.Sum256(id.bytes[:])
+	id.handle = base64.RawURLEncoding.EncodeToString(line[:12])
+	id.verifier = base64.RawURLEncoding.EncodeToString(all[:16])
+	return id
 }

@@ -91,28 +91,28 @@ func NewSessionManager(w http.ResponseWriter, r *http.Request) *SessionManager {
 
 // Set stores a value: see [Manager].
 func (m *SessionManager) Set(name string, value any) error {
-	return failedOn("set", name, m.setMany(Values{name: value}))
+	return failedOn("set", name, m.set(func(q *request) ([]any, error) { return q.pair(nil, name, value) }))
 }
 
 // SetMany stores several values, all or none: see [Manager].
 func (m *SessionManager) SetMany(values Values) error {
-	return failed("set many", m.setMany(values))
+	return failed("set many", m.set(func(q *request) ([]any, error) { return q.pairs(values) }))
 }
 
-func (m *SessionManager) setMany(values Values) error {
+func (m *SessionManager) set(encode func(*request) ([]any, error)) error {
 	q, err := m.enter()
 	if err != nil {
 		return err
 	}
 	defer q.mu.Unlock()
-	args, err := q.encodeAll(values)
+	args, err := encode(q)
 	if err != nil || len(args) == 0 {
 		return err
 	}
-	if _, err := q.write(&q.app.store.set, args...); err != nil {
+	if _, err := q.write(&q.app.store.set, args); err != nil {
 		return err
 	}
-	for i := 0; i < len(args); i += 2 {
+	for i := 1; i < len(args); i += 2 {
 		q.snapshot.learn(args[i].(string), args[i+1].([]byte))
 	}
 	return nil
@@ -213,11 +213,11 @@ func (m *SessionManager) increment(name string, by int64) (int64, error) {
 		return 0, err
 	}
 	defer q.mu.Unlock()
-	p, err := q.write(&q.app.store.increment, name, by)
+	a, err := q.write(&q.app.store.increment, []any{nil, name, by})
 	if err != nil {
 		return 0, err
 	}
-	digits, _ := p.next()
+	digits := a.value()
 	sum, err := strconv.ParseInt(string(digits), 10, 64)
 	if err != nil {
 		return 0, errMalformed
@@ -273,17 +273,16 @@ func (m *SessionManager) swap(name string, seen []byte, value any) (bool, error)
 	if err != nil {
 		return false, err
 	}
-	args := []any{name, data}
+	args := append(make([]any, 0, 4), nil, name, data)
 	if seen != nil {
 		args = append(args, seen)
 	}
-	p, err := q.write(&q.app.store.swap, args...)
+	a, err := q.write(&q.app.store.swap, args)
 	if err != nil {
 		return false, err
 	}
-	if p.kind == 'V' {
-		stands, _ := p.next()
-		q.snapshot.learn(name, stands)
+	if a.kind != 0 { // something else stands there
+		q.snapshot.learn(name, a.value())
 		return false, nil
 	}
 	q.snapshot.learn(name, data)
@@ -365,22 +364,31 @@ func (q *request) encode(value any) ([]byte, error) {
 	return data, nil
 }
 
-// encodeAll makes arguments of names and values.
-func (q *request) encodeAll(values Values) ([]any, error) {
-	args := make([]any, 0, 2*len(values))
+// pair appends a name and its encoded value to the arguments of a write, of which the first is not the
+// caller's: see write.
+func (q *request) pair(args []any, name string, value any) ([]any, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	data, err := q.encode(value)
+	if err != nil {
+		return nil, err
+	}
+	if args == nil {
+		args = make([]any, 1, 4)
+	}
+	return append(args, name, data), nil
+}
+
+// pairs is pair for several; without any there are no arguments.
+func (q *request) pairs(values Values) (args []any, err error) {
 	for name, value := range values {
-		err := checkName(name)
-		var data []byte
-		if err == nil {
-			data, err = q.encode(value)
-		}
-		if err != nil {
+		if args, err = q.pair(args, name, value); err != nil {
 			if len(values) > 1 {
 				err = fmt.Errorf("%q: %w", name, err)
 			}
 			return nil, err
 		}
-		args = append(args, name, data)
 	}
 	return args, nil
 }

@@ -137,7 +137,7 @@ func TestValues(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	bothServers(t, func(t *testing.T, server *redisServer) {
-		names := []string{"", " ", "a", "ü", "\x00", "\n", "a:b", "pycket", "Pycket:id", " pycket:", "{}", strings.Repeat("n", 1000), "\xff\xfe", "-1", "5 3\n"}
+		names := []string{"", " ", "W", "N", "a", "ü", "\x00", "\n", "a:b", "pycket", "Pycket:id", " pycket:", "{}", strings.Repeat("n", 1000), "\xff\xfe", "-1", "5 3\n"}
 		for i := range 256 {
 			names = append(names, string([]byte{byte(i), byte(i)}))
 		}

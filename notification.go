@@ -31,25 +31,25 @@ func NewNotificationManager(w http.ResponseWriter, r *http.Request) *Notificatio
 
 // Set stores a notification: see [Manager]. One of the same name that nobody has read is replaced.
 func (m *NotificationManager) Set(name string, value any) error {
-	return failedOn("notify", name, m.setMany(Values{name: value}))
+	return failedOn("notify", name, m.set(func(q *request) ([]any, error) { return q.pair(nil, name, value) }))
 }
 
 // SetMany stores several notifications, all or none: see [Manager].
 func (m *NotificationManager) SetMany(values Values) error {
-	return failed("notify many", m.setMany(values))
+	return failed("notify many", m.set(func(q *request) ([]any, error) { return q.pairs(values) }))
 }
 
-func (m *NotificationManager) setMany(values Values) error {
+func (m *NotificationManager) set(encode func(*request) ([]any, error)) error {
 	q, err := m.enter()
 	if err != nil {
 		return err
 	}
 	defer q.mu.Unlock()
-	args, err := q.encodeAll(values)
+	args, err := encode(q)
 	if err != nil || len(args) == 0 {
 		return err
 	}
-	_, err = q.write(&q.app.store.notify, args...)
+	_, err = q.write(&q.app.store.notify, args)
 	return err
 }
 
@@ -68,11 +68,11 @@ func (m *NotificationManager) lookup(name string, into any) (bool, error) {
 		return false, err
 	}
 	defer q.mu.Unlock()
-	_, p, err := q.inquire(&q.app.store.take, name)
+	_, a, err := q.inquire(&q.app.store.take, name)
 	if err != nil {
 		return false, err
 	}
-	data, _ := p.next()
+	data, _ := a.next()
 	if data == nil {
 		return false, nil
 	}
@@ -104,12 +104,11 @@ func (m *NotificationManager) peek(name string, into any) ([]byte, error) {
 		return nil, err
 	}
 	defer q.mu.Unlock()
-	_, p, err := q.inquire(&q.app.store.peek, name)
+	_, a, err := q.inquire(&q.app.store.peek, name)
 	if err != nil {
 		return nil, err
 	}
-	data, _ := p.next()
-	return data, nil
+	return a.value(), nil
 }
 
 // Has says whether there is a notification, and leaves it: see [Manager].
@@ -126,11 +125,11 @@ func (m *NotificationManager) Keys() ([]string, error) {
 		return nil, failed("keys", err)
 	}
 	defer q.mu.Unlock()
-	_, p, err := q.inquire(&q.app.store.peek)
+	_, a, err := q.inquire(&q.app.store.peek)
 	if err != nil {
 		return nil, failed("keys", err)
 	}
-	names := p.names()
+	names := a.names()
 	slices.Sort(names)
 	return names, nil
 }
@@ -177,7 +176,7 @@ func (m *NotificationManager) add(message Message) error {
 	if err != nil {
 		return err
 	}
-	_, err = q.write(&q.app.store.add, data)
+	_, err = q.write(&q.app.store.add, []any{nil, data})
 	return err
 }
 
@@ -189,14 +188,14 @@ func (m *NotificationManager) Drain() ([]Message, error) {
 		return nil, failed("drain", err)
 	}
 	defer q.mu.Unlock()
-	_, p, err := q.inquire(&q.app.store.drain)
+	_, a, err := q.inquire(&q.app.store.drain)
 	if err != nil {
 		return nil, failed("drain", err)
 	}
 	var messages []Message
 	var spoilt int
 	for {
-		data, more := p.next()
+		data, more := a.next()
 		if !more {
 			break
 		}

@@ -2,6 +2,7 @@ package pycket
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,7 +35,7 @@ type redisConn struct {
 type reply struct {
 	kind   byte
 	number int64
-	text   []byte // shared with nobody
+	text   []byte // of a list: what stands in it, in RESP; shared with nobody
 }
 
 var errProtocol = errors.New("redis: the reply is malformed")
@@ -86,71 +88,129 @@ func (c *redisConn) peek(deadline time.Time) error {
 }
 
 // receive reads one reply, of which await has seen the beginning.
-func (c *redisConn) receive(deadline time.Time) (r reply, err error) {
-	if !c.whole() { // the rest may still be on its way
-		if err := c.socket.SetReadDeadline(deadline); err != nil {
-			return r, err
+func (c *redisConn) receive(deadline time.Time) (reply, error) {
+	buffered, _ := c.in.Peek(c.in.Buffered())
+	if size := frameSize(buffered); size > 0 {
+		frame := buffered[:size]
+		if frame[0] != ':' { // a number is read where it stands
+			frame = append([]byte(nil), frame...)
 		}
+		r, err := parseReply(frame)
+		c.in.Discard(size)
+		return r, err
 	}
+	// The rest is still on its way.
+	if err := c.socket.SetReadDeadline(deadline); err != nil {
+		return reply{}, err
+	}
+	frame, err := c.readFrame(nil)
+	if err != nil {
+		return reply{}, err
+	}
+	return parseReply(frame)
+}
+
+// readFrame appends a whole reply to frame.
+func (c *redisConn) readFrame(frame []byte) ([]byte, error) {
 	line, err := c.in.ReadSlice('\n')
 	if err != nil {
-		return r, err
+		return nil, err
 	}
-	if len(line) < 3 || line[len(line)-2] != '\r' {
-		return r, errProtocol
-	}
-	r.kind = line[0]
-	line = line[1 : len(line)-2]
-	switch r.kind {
-	case '+', '-':
-		r.text = append([]byte(nil), line...)
-		return r, nil
-	case ':', '$':
-		if r.number, err = strconv.ParseInt(string(line), 10, 64); err != nil {
-			return r, errProtocol
+	frame = append(frame, line...)
+	n, header := bulk(line)
+	switch {
+	case header == 0:
+		return nil, errProtocol
+	case line[0] == '$' && n >= 0:
+		have := len(frame)
+		frame = slices.Grow(frame, n+2)[:have+n+2]
+		_, err := io.ReadFull(c.in, frame[have:])
+		return frame, err
+	case line[0] == '*':
+		for range n {
+			if frame, err = c.readFrame(frame); err != nil {
+				return nil, err
+			}
 		}
+	}
+	return frame, nil
+}
+
+// whole tells whether a whole reply is in the buffer, so that reading it does not block.
+func (c *redisConn) whole() bool {
+	buffered, _ := c.in.Peek(c.in.Buffered())
+	return frameSize(buffered) > 0
+}
+
+// frameSize is the size of the reply that b begins with, or 0 if not all of it is there.
+func frameSize(b []byte) int {
+	n, size := bulk(b)
+	if size == 0 {
+		return 0
+	}
+	switch {
+	case b[0] == '$' && n >= 0:
+		size += n + 2
+	case b[0] == '*':
+		for range n {
+			item := frameSize(b[min(size, len(b)):])
+			if item == 0 {
+				return 0
+			}
+			size += item
+		}
+	}
+	if size > len(b) {
+		return 0
+	}
+	return size
+}
+
+// bulk reads the line that b begins with: the length of what follows, where that is a string or a list,
+// -1 for nil, and the size of the line. The size is 0 if the line is not whole, or no RESP.
+func bulk(b []byte) (n, size int) {
+	end := bytes.IndexByte(b, '\n')
+	if end < 2 || b[end-1] != '\r' {
+		return 0, 0
+	}
+	switch b[0] {
+	case '+', '-', ':':
+		return -1, end + 1
+	case '$', '*':
+		if b[1] == '-' {
+			return -1, end + 1
+		}
+		for _, digit := range b[1 : end-1] {
+			if n = n*10 + int(digit-'0'); digit < '0' || digit > '9' || n > maxReply {
+				return 0, 0
+			}
+		}
+		return n, end + 1
+	}
+	return 0, 0
+}
+
+// parseReply reads a whole reply; its text is part of the frame.
+func parseReply(frame []byte) (r reply, err error) {
+	n, header := bulk(frame)
+	r.kind = frame[0]
+	switch {
+	case r.kind == ':':
+		r.number, err = strconv.ParseInt(string(frame[1:header-2]), 10, 64)
+	case r.kind == '+' || r.kind == '-':
+		r.text = frame[1 : header-2]
+	case n < 0:
+		r.kind = '_'
+	case r.kind == '$':
+		r.text = frame[header : header+n : header+n]
 	default:
-		return r, errProtocol
+		r.text = frame[header:]
 	}
-	if r.kind == ':' {
-		return r, nil
-	}
-	if r.number < 0 {
-		return reply{kind: '_'}, nil
-	}
-	if r.number > maxReply {
-		return r, errProtocol
-	}
-	r.text = make([]byte, r.number+2)
-	if _, err := io.ReadFull(c.in, r.text); err != nil {
-		return r, err
-	}
-	r.text = r.text[:r.number:r.number]
-	return r, nil
+	return r, err
 }
 
 // maxReply is Redis's own limit for a string, 512 MB; what claims to be more is no reply.
 const maxReply = 512 << 20
-
-// whole tells whether a whole reply is in the buffer, so that reading it does not block.
-func (c *redisConn) whole() bool {
-	have := c.in.Buffered()
-	if have < 3 {
-		return false
-	}
-	buffered, _ := c.in.Peek(have)
-	for i, b := range buffered {
-		if b != '\n' {
-			continue
-		}
-		if buffered[0] != '$' {
-			return true
-		}
-		n, err := strconv.Atoi(string(buffered[1:max(1, i-1)]))
-		return err != nil || n < 0 || have >= i+1+n+2
-	}
-	return false
-}
 
 // Do is what redigo's pool calls with an empty command, to have done what is pending: nothing is. The
 // answer is the connection itself, which the pool otherwise hides.

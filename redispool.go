@@ -305,7 +305,8 @@ func (c *call) signal() {
 
 // do carries out one command.
 func (l *lane) do(ctx context.Context, now, deadline time.Time, command string, args []any) (reply, error) {
-	c := &call{command: command, args: args, deadline: deadline, wake: make(chan struct{}, 1)}
+	c := calls.Get().(*call)
+	c.command, c.args, c.deadline = command, args, deadline
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -345,8 +346,19 @@ func (l *lane) do(ctx context.Context, now, deadline time.Time, command string, 
 			}
 		}
 	}
-	return c.reply, c.err
+	r, err := c.reply, c.err
+	if err == nil { // then nobody holds the call any more
+		select {
+		case <-c.wake:
+		default:
+		}
+		*c = call{wake: c.wake}
+		calls.Put(c)
+	}
+	return r, err
 }
+
+var calls = sync.Pool{New: func() any { return &call{wake: make(chan struct{}, 1)} }}
 
 // retire gives up a connection that has been unused for so long that a firewall may have forgotten it,
 // or that Redis has closed meanwhile.

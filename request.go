@@ -49,34 +49,46 @@ const (
 
 // snapshot is what a request has read of its session, and what it has written since.
 type snapshot struct {
-	whole bool              // what is neither in read nor in known is not in the session
-	read  packed            // as Redis answered
-	known map[string][]byte // newer than read; nil is not there
+	whole bool    // what is neither in read nor in known is not in the session
+	begun bool    // something of it was read
+	read  answer  // as Redis answered
+	known []known // newer than read, once each
 }
 
-func (s *snapshot) lookup(name string) (value []byte, known bool) {
-	if value, known = s.known[name]; known || !s.whole {
-		return value, known
+// known is a value that was read or written by itself; nil if it is not there.
+type known struct {
+	name  string
+	value []byte
+}
+
+func (s *snapshot) lookup(name string) (value []byte, ok bool) {
+	if i := s.find(name); i >= 0 {
+		return s.known[i].value, true
+	}
+	if !s.whole {
+		return nil, false
 	}
 	value, _ = s.read.field(name)
 	return value, true
 }
 
 func (s *snapshot) learn(name string, value []byte) {
-	if s.known == nil {
-		s.known = make(map[string][]byte)
+	if i := s.find(name); i >= 0 {
+		s.known[i].value = value
+	} else {
+		s.known = append(s.known, known{name, value})
 	}
-	s.known[name] = value
+}
+
+func (s *snapshot) find(name string) int {
+	return slices.IndexFunc(s.known, func(k known) bool { return k.name == name })
 }
 
 func (s *snapshot) names() []string {
-	names := slices.DeleteFunc(s.read.names(), func(name string) bool {
-		_, newer := s.known[name]
-		return newer
-	})
-	for name, value := range s.known {
-		if value != nil {
-			names = append(names, name)
+	names := slices.DeleteFunc(s.read.names(), func(name string) bool { return s.find(name) >= 0 })
+	for _, k := range s.known {
+		if k.value != nil {
+			names = append(names, k.name)
 		}
 	}
 	slices.Sort(names)
@@ -130,8 +142,8 @@ func (q *request) enter() error {
 	return nil
 }
 
-func (q *request) adopt(id sessionID) {
-	q.id, q.place = &id, q.app.store.place(id)
+func (q *request) adopt(id *sessionID) {
+	q.id, q.place = id, q.app.store.place(id)
 }
 
 // underWay is how long after an id was ended requests may still arrive that the browser had sent before
@@ -155,42 +167,44 @@ func (q *request) isDead(v verdict, ago time.Duration) {
 }
 
 // inquire runs a script that makes no session. With no session alive it answers expired.
-func (q *request) inquire(s *script, args ...any) (verdict, packed, error) {
+func (q *request) inquire(s *script, args ...any) (verdict, answer, error) {
 	if q.id == nil {
-		return expired, packed{}, nil
+		return expired, answer{}, nil
 	}
-	v, p, err := q.app.store.run(q, s, q.place, args...)
+	v, a, err := q.app.store.run(q, s, q.place, args...)
 	if err != nil {
-		return 0, p, err
+		return 0, a, err
 	}
 	switch v {
 	case done:
 		q.seen = true
 	case expired, destroyed, rotated:
-		q.isDead(v, p.ago)
+		q.isDead(v, a.ago)
 	}
-	return v, p, nil
+	return v, a, nil
 }
 
-// write runs a script that may make the session. mayMake is where the script's arguments say so.
-func (q *request) write(s *script, args ...any) (packed, error) {
+// write runs a script that may make the session. The first of its arguments says whether it may, and is
+// filled in here.
+func (q *request) write(s *script, args []any) (answer, error) {
 	for range 4 { // once; a fresh session after an expired one; another id for one in use
 		if q.ended {
-			return packed{}, ErrGone
+			return answer{}, ErrGone
 		}
 		fresh := q.id == nil
 		if fresh {
 			if q.committed.Load() {
-				return packed{}, ErrHeadersSent
+				return answer{}, ErrHeadersSent
 			}
 			q.adopt(newID())
 		}
-		v, p, err := q.app.store.run(q, s, q.place, append([]any{flag(fresh)}, args...)...)
+		args[0] = flag(fresh)
+		v, a, err := q.app.store.run(q, s, q.place, args...)
 		if fresh && (err != nil || v != done) {
 			q.id = nil
 		}
 		if err != nil {
-			return p, err
+			return a, err
 		}
 		switch v {
 		case done:
@@ -199,17 +213,17 @@ func (q *request) write(s *script, args ...any) (packed, error) {
 				q.snapshot = snapshot{whole: true}
 			}
 			q.seen = true
-			return p, nil
+			return a, nil
 		case expired, destroyed, rotated:
-			q.isDead(v, p.ago)
+			q.isDead(v, a.ago)
 		case taken:
 		case tooLarge:
-			return p, fmt.Errorf("%w: the session would take more than Settings.MaxSessionBytes, %d bytes", ErrTooLarge, q.app.settings.MaxSessionBytes)
+			return a, fmt.Errorf("%w: the session would take more than Settings.MaxSessionBytes, %d bytes", ErrTooLarge, q.app.settings.MaxSessionBytes)
 		case notNumber:
-			return p, errNotNumber
+			return a, errNotNumber
 		}
 	}
-	return packed{}, errMalformed
+	return answer{}, errMalformed
 }
 
 // value finds a value in the snapshot, which is read if it must be. It is nil if there is none.
@@ -217,33 +231,33 @@ func (q *request) value(name string) ([]byte, error) {
 	if value, known := q.snapshot.lookup(name); known {
 		return value, nil
 	}
-	v, p, err := q.inquire(&q.app.store.read, name)
+	v, a, err := q.inquire(&q.app.store.read, name, flag(q.snapshot.begun))
 	switch {
 	case err != nil:
 		return nil, err
 	case v != done:
 		return nil, nil
-	case p.kind == 'W':
-		q.snapshot = snapshot{whole: true, read: p}
-		value, _ := p.field(name)
+	case a.ends('W'):
+		q.snapshot = snapshot{whole: true, read: a}
+		value, _ := a.field(name)
 		return value, nil
 	}
-	value, _ := p.next()
-	q.snapshot.learn(name, value)
-	return value, nil
+	q.snapshot.begun = true
+	q.snapshot.learn(name, a.value())
+	return a.value(), nil
 }
 
 // names gives the names of all values, sorted.
 func (q *request) names() ([]string, error) {
 	if !q.snapshot.whole {
-		v, p, err := q.inquire(&q.app.store.read)
+		v, a, err := q.inquire(&q.app.store.read)
 		switch {
 		case err != nil:
 			return nil, err
-		case v == done && p.kind == 'W':
-			q.snapshot = snapshot{whole: true, read: p}
+		case v == done && a.ends('W'):
+			q.snapshot = snapshot{whole: true, read: a}
 		case v == done:
-			names := p.names()
+			names := a.names()
 			slices.Sort(names)
 			return names, nil
 		}
@@ -262,7 +276,7 @@ func (q *request) rotate() error {
 		return ErrHeadersSent
 	}
 	next := q.id.rotated()
-	v, _, err := q.inquire(&q.app.store.rotate, next.verifier())
+	v, _, err := q.inquire(&q.app.store.rotate, next.verifier)
 	switch {
 	case err != nil:
 		return err
@@ -308,7 +322,7 @@ func (q *request) headers(h http.Header) {
 		return
 	case setCookie:
 		var err error
-		if line, err = q.app.cookies.set(q.http, *q.id); err != nil {
+		if line, err = q.app.cookies.set(q.http, q.id); err != nil {
 			q.app.logger.Error("pycket: the session's cookie cannot be made", "error", err)
 			return
 		}

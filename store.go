@@ -1,15 +1,16 @@
 package pycket
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha1"
 	"embed"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/gomodule/redigo/redis"
 )
 
 // store keeps sessions and notifications in Redis. Every operation is one script on one session, in one
@@ -32,8 +33,8 @@ type verdict int
 const (
 	done      verdict = iota + 1
 	expired           // the id is not alive
-	destroyed         // the id is not alive; it was ended by a Destroy, packed.ago ago
-	rotated           // the id is not alive; it was ended by a Rotate, packed.ago ago
+	destroyed         // the id is not alive; it was ended by a Destroy, answer.ago ago
+	rotated           // the id is not alive; it was ended by a Rotate, answer.ago ago
 	taken             // the id of a new session is in use
 	tooLarge          // MaxSessionBytes would be passed; nothing was changed
 	notNumber         // what stands there is no whole number, or the sum would be none; nothing was changed
@@ -44,8 +45,10 @@ const (
 	// runs longer still does not need it: see request.isDead.
 	late = time.Minute
 
-	// wholeBytes is the size up to which a session is read whole. Reading one value of a larger one
-	// costs what the value costs, not what the session does.
+	// smallBytes is the size up to which a session is read whole at the first read, and wholeBytes that
+	// at the second: a request that reads one value of many should not pay for all, and one that reads
+	// many should not ask for each. Larger sessions are read by the value.
+	smallBytes = 1024
 	wholeBytes = 4096
 )
 
@@ -59,21 +62,17 @@ type script struct {
 	repeatable bool
 }
 
-// place is where a session lies and what proves that the id is its own.
+// place is where a session lies and what proves that the id is its own. Both are strings, boxed once.
 type place struct{ key, verifier any }
 
 func newStore(pool *redisPool, s Settings, db, notificationsDB int) (*store, error) {
 	st := &store{redis: pool, prefix: s.Redis.Prefix}
 	constants := fmt.Sprintf("local PREFIX, DB, NDB = %s, %d, %d\n"+
-		"local IDLE, ABSOLUTE, LATE, WHOLE, MAXBYTES = %d, %d, %d, %d, %d\n"+
+		"local IDLE, ABSOLUTE, LATE, SMALL, WHOLE, MAXBYTES = %d, %d, %d, %d, %d, %d\n"+
 		"local OK, EXPIRED, TAKEN, TOOLARGE, NOTNUMBER = %d, %d, %d, %d, %d\n",
 		luaString(st.prefix), db, notificationsDB,
-		s.IdleTimeout.Milliseconds(), s.AbsoluteTimeout.Milliseconds(), late.Milliseconds(), wholeBytes, s.MaxSessionBytes,
+		s.IdleTimeout.Milliseconds(), s.AbsoluteTimeout.Milliseconds(), late.Milliseconds(), smallBytes, wholeBytes, s.MaxSessionBytes,
 		done, expired, taken, tooLarge, notNumber)
-	prelude, err := scripts.ReadFile("scripts/prelude.lua")
-	if err != nil {
-		return nil, err
-	}
 	for _, load := range []struct {
 		into       *script
 		file       string
@@ -92,14 +91,44 @@ func newStore(pool *redisPool, s Settings, db, notificationsDB int) (*store, err
 		{&st.add, "add", false},
 		{&st.drain, "drain", false},
 	} {
-		body, err := scripts.ReadFile("scripts/" + load.file + ".lua")
+		body, err := expand("scripts/" + load.file + ".lua")
 		if err != nil {
 			return nil, err
 		}
-		source := constants + string(prelude) + string(body)
-		*load.into = script{source: source, sha: redis.NewScript(1, source).Hash(), repeatable: load.repeatable}
+		source := constants + body
+		sum := sha1.Sum([]byte(source)) // what EVALSHA knows a script by
+		*load.into = script{source: source, sha: hex.EncodeToString(sum[:]), repeatable: load.repeatable}
 	}
 	return st, nil
+}
+
+// expand reads a script and puts the part where "--@ part" stands: as a block, but for the parts that
+// declare what the rest uses. Parts and not functions, since Redis would make each function anew every
+// time a script runs.
+func expand(file string) (string, error) {
+	data, err := scripts.ReadFile(file)
+	if err != nil {
+		return "", err
+	}
+	var out strings.Builder
+	for line := range strings.Lines(string(data)) {
+		part, ok := strings.CutPrefix(strings.TrimSpace(line), "--@ ")
+		if !ok {
+			if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "--") {
+				out.WriteString(line + "\n")
+			}
+			continue
+		}
+		body, err := expand("scripts/parts/" + part + ".lua")
+		if err != nil {
+			return "", err
+		}
+		if part != "begin" && part != "notes" {
+			body = "do\n" + body + "end\n"
+		}
+		out.WriteString(body)
+	}
+	return out.String(), nil
 }
 
 // luaString quotes a string for Lua, byte by byte.
@@ -113,50 +142,50 @@ func luaString(s string) string {
 	return b.String()
 }
 
-func (st *store) place(id sessionID) place {
-	return place{st.prefix + "s:{" + id.handle() + "}", id.verifier()}
+func (st *store) place(id *sessionID) place {
+	return place{st.prefix + "s:{" + id.handle + "}", id.verifier}
 }
 
-// run runs a script on a session. What it answers is a verdict or, with done, something packed.
-func (st *store) run(ctx context.Context, s *script, at place, args ...any) (verdict, packed, error) {
-	command := make([]any, 0, 4+len(args))
+// run runs a script on a session. What it answers is a verdict or, with done, an answer.
+func (st *store) run(ctx context.Context, s *script, at place, args ...any) (verdict, answer, error) {
+	command := make([]any, 0, 8)
 	command = append(append(command, s.sha, 1, at.key, at.verifier), args...)
-	reply, err := st.redis.do(ctx, s.repeatable, "EVALSHA", command...)
-	if errors.Is(err, errNoScript) { // nothing was run; EVAL runs it and lets Redis keep it
+	r, err := st.redis.do(ctx, s.repeatable, "EVALSHA", command...)
+	if err == errNoScript { // nothing was run; EVAL runs it and lets Redis keep it
 		command[0] = s.source
-		reply, err = st.redis.do(ctx, s.repeatable, "EVAL", command...)
+		r, err = st.redis.do(ctx, s.repeatable, "EVAL", command...)
 	}
 	if err != nil {
-		return 0, packed{}, err
+		return 0, answer{}, err
 	}
-	switch {
-	case reply.kind == ':':
-		return verdict(reply.number), packed{}, nil
-	case len(reply.text) == 0:
-		return 0, packed{}, errMalformed
-	case reply.text[0] == 'D' || reply.text[0] == 'R':
-		return ago(reply.text)
+	switch r.kind {
+	case ':':
+		return verdict(r.number), answer{}, nil
+	case '+':
+		return ago(r.text)
 	}
-	p, err := unpack(reply.text)
-	return done, p, err
+	return done, answer{kind: r.kind, text: r.text}, nil
 }
 
-// ago reads how and when an id was ended.
-func ago(reply []byte) (verdict, packed, error) {
-	millis, err := strconv.ParseInt(string(reply[1:]), 10, 64)
+// ago reads how and when an id was ended: "D" or "R", and milliseconds.
+func ago(status []byte) (verdict, answer, error) {
+	if len(status) == 0 {
+		return 0, answer{}, errMalformed
+	}
+	millis, err := strconv.ParseInt(string(status[1:]), 10, 64)
 	if err != nil {
-		return 0, packed{}, errMalformed
+		return 0, answer{}, errMalformed
 	}
 	how := destroyed
-	if reply[0] == 'R' {
+	if status[0] == 'R' {
 		how = rotated
 	}
-	return how, packed{ago: time.Duration(millis) * time.Millisecond}, nil
+	return how, answer{ago: time.Duration(millis) * time.Millisecond}, nil
 }
 
-// flag is how a script is told whether it may make the session.
-func flag(mayMake bool) any {
-	if mayMake {
+// flag is how a script is told yes or no.
+func flag(yes bool) any {
+	if yes {
 		return "1"
 	}
 	return "0"
@@ -164,57 +193,48 @@ func flag(mayMake bool) any {
 
 var errMalformed = errors.New("the answer of a script is malformed")
 
-// packed is a list of strings in one: see pack in scripts/prelude.lua.
-type packed struct {
-	kind    byte
-	lengths string // "5 -1 12": the length of each, -1 for what is not there
-	bodies  []byte // one after the other
+// answer is what a script says: one value, or a list of them. Its strings are parts of one buffer that
+// nobody writes to.
+type answer struct {
+	kind byte   // '$', '_' or '*': see reply
+	text []byte // the value; of a list, its values as they stand in RESP, one after the other
 
 	ago time.Duration // with the verdicts destroyed and rotated, and nothing else
 }
 
-func unpack(reply []byte) (packed, error) {
-	i := 1
-	for i < len(reply) && reply[i] != '\n' {
-		i++
+// value is the one value; nil if there is none.
+func (a answer) value() []byte {
+	if a.kind == '$' {
+		return a.text
 	}
-	if i >= len(reply) {
-		return packed{}, errMalformed
-	}
-	return packed{kind: reply[0], lengths: string(reply[1:i]), bodies: reply[i+1:]}, nil
+	return nil
 }
 
-// next takes the first string off the list. It is nil if there is none in its place; more says whether
+// ends tells whether the list ends with this mark, of one byte.
+func (a answer) ends(mark byte) bool {
+	return a.kind == '*' && bytes.HasSuffix(a.text, []byte{'$', '1', '\r', '\n', mark, '\r', '\n'})
+}
+
+// next takes the first value off a list. It is nil if there is none in its place; more says whether
 // there was a place.
-func (p *packed) next() (item []byte, more bool) {
-	if p.lengths == "" {
+func (a *answer) next() (value []byte, more bool) {
+	if a.kind != '*' || len(a.text) == 0 {
 		return nil, false
 	}
-	i, n, missing := 0, 0, false
-	for ; i < len(p.lengths) && p.lengths[i] != ' '; i++ {
-		switch c := p.lengths[i]; {
-		case c == '-':
-			missing = true
-		case c >= '0' && c <= '9' && n <= len(p.bodies):
-			n = n*10 + int(c-'0')
-		}
-	}
-	if p.lengths = p.lengths[i:]; p.lengths != "" {
-		p.lengths = p.lengths[1:]
-	}
-	if missing {
+	n, header := bulk(a.text)
+	if n < 0 {
+		a.text = a.text[min(header, len(a.text)):]
 		return nil, true
 	}
-	n = min(n, len(p.bodies))
-	item, p.bodies = p.bodies[:n:n], p.bodies[n:]
-	return item, true
+	value, a.text = a.text[header:header+n:header+n], a.text[header+n+2:]
+	return value, true
 }
 
 // field finds a value in a list of names and values.
-func (p packed) field(name string) (value []byte, found bool) {
+func (a answer) field(name string) (value []byte, found bool) {
 	for {
-		n, more := p.next()
-		v, ok := p.next()
+		n, more := a.next()
+		v, ok := a.next()
 		if !more || !ok {
 			return nil, false
 		}
@@ -224,16 +244,18 @@ func (p packed) field(name string) (value []byte, found bool) {
 	}
 }
 
-// names gives the names out of a list of names, or of names and values; pycket's own are left out.
-func (p packed) names() []string {
+// names gives the names out of a list of names and values, or of names; pycket's own, and the mark at the
+// end, are left out.
+func (a answer) names() []string {
 	names := []string{}
+	values, marked := a.ends('W'), a.ends('W') || a.ends('N')
 	for {
-		n, more := p.next()
-		if !more {
+		n, more := a.next()
+		if !more || marked && len(a.text) == 0 {
 			return names
 		}
-		if p.kind == 'W' {
-			p.next()
+		if values {
+			a.next()
 		}
 		if !strings.HasPrefix(string(n), reserved) {
 			names = append(names, string(n))

@@ -30,7 +30,7 @@ func TestRoundTrips(t *testing.T) {
 			{"a stranger deletes, rotates, destroys", nil, []string{"delete:a", "ndelete:a", "rotate", "destroy"}, 0},
 			{"first read", []string{"set:a:b"}, []string{"get:a"}, 1},
 			{"further reads", []string{"set:a:b"}, []string{"get:a", "get:a", "get:c", "has:a", "has:c", "keys"}, 1},
-			{"keys, then reads", []string{"set:a:b"}, []string{"keys", "get:a"}, 1},
+			{"keys, then further reads", []string{"set:a:b"}, []string{"keys", "get:a"}, 1},
 			{"Set", []string{"set:a:b"}, []string{"set:a:c"}, 1},
 			{"Set, then read it", []string{"set:a:b"}, []string{"set:a:c", "get:a"}, 1},
 			{"Set on a first visit", nil, []string{"set:a:b"}, 1},

@@ -1,9 +1,10 @@
 -- Deletes values of a session. ARGV[2…]: names. An emptied session is still a session.
-if not living then return ended() end
-local freed = drop(key, ARGV, 2)
-if freed > 0 then
-  bytes = bytes - freed
-  redis.call('HSET', key, 'pycket:id', record())
+--@ begin
+if not living then
+  --@ ended
 end
-keep(allowed())
+local target = key
+--@ drop
+--@ count
+--@ keep
 return OK

@@ -1,11 +1,8 @@
--- Adds to a whole number of a session and answers the sum ('V').
+-- Adds to a whole number of a session and answers the sum.
 -- ARGV[2]: '1' if the session may be made by this; ARGV[3]: name; ARGV[4]: what to add.
-local made = false
+--@ begin
 if not living then
-  if ARGV[2] ~= '1' then return ended() end
-  if redis.call('EXISTS', key) == 1 then return TAKEN end
-  born()
-  made = true
+  --@ born
 end
 local old = redis.call('HGET', key, ARGV[3])
 local sum = redis.pcall('HINCRBY', key, ARGV[3], ARGV[4])
@@ -24,9 +21,7 @@ if more > 0 and bytes + more > MAXBYTES then
   end
   return TOOLARGE
 end
-if made or more ~= 0 then
-  bytes = bytes + more
-  redis.call('HSET', key, 'pycket:id', record())
-end
-keep(allowed())
-return pack('V', { sum })
+bytes = bytes + more
+--@ count
+--@ keep
+return sum

@@ -1,0 +1,30 @@
+-- How every script begins: is the id that the request came with alive?
+--
+-- KEYS[1]  the session's hash, <PREFIX>s:{<handle>}, in database DB
+-- ARGV[1]  the verifier of the id
+--
+-- The notifications of a session lie in database NDB, under the same {handle} and so in the same
+-- cluster slot: <PREFIX>n:{<handle>} (a hash) and <PREFIX>m:{<handle>} (a list). docs/storage.md
+-- describes the bytes. The constants in upper case stand before this.
+
+local key = KEYS[1]
+
+-- Milliseconds since 1970 by Redis's own clock: the servers of an application may disagree on theirs.
+local function now()
+  local t = redis.call('TIME')
+  return tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+end
+
+local record = redis.call('HGET', key, 'pycket:id')
+local living = record and string.sub(record, 1, 22) == ARGV[1]
+if living and ABSOLUTE > 0 and now() >= (tonumber(string.sub(record, 23, 35)) or 0) + ABSOLUTE then
+  redis.call('DEL', key) -- its notifications can't be reached any more, and have a TTL
+  living = false
+end
+
+-- noted: notifications may be waiting; bytes: what names and values take.
+local noted, bytes = false, 0
+if living then
+  noted = string.sub(record, 36, 36) == 'n'
+  bytes = tonumber(string.sub(record, 37)) or 0
+end
