@@ -73,11 +73,13 @@ const (
 // cookies makes the session's cookie and finds it in a request. It is the one place where a cookie is
 // trusted, and knows nothing of Redis.
 type cookies struct {
-	name     string
-	codecs   []*securecookie.SecureCookie
-	template http.Cookie
-	policy   SecurePolicy
-	length   int // of every cookie's value
+	name   string
+	codecs []*securecookie.SecureCookie
+	maxAge int // seconds; 0 is until the browser is closed
+	policy SecurePolicy
+	// What stands after the value in a Set-Cookie line, without Secure and with.
+	attributes, secureAttributes string
+	length                       int // of every cookie's value
 
 	// verified remembers the cookies verified of late: a browser sends the same one again and again, and
 	// verifying costs more than all else that a read does here. It holds no cookie, only hashes of them.
@@ -94,28 +96,31 @@ type verifiedCookie struct {
 // newCookies checks the settings. The keyspace is part of the keys' derivation: a cookie is good for
 // one application's sessions only.
 func newCookies(s CookieSettings, secrets []string, keyspace string) (*cookies, error) {
-	c := &cookies{name: s.Name, policy: s.Secure}
+	c := &cookies{name: s.Name, policy: s.Secure, maxAge: int(math.Ceil(s.ExpiresDays * 24 * 60 * 60))}
 	if c.name == "" {
 		c.name = defaultCookieName
 	}
-	c.template = http.Cookie{
+	template := http.Cookie{
 		Name:        c.name,
 		Path:        s.Path,
 		Domain:      s.Domain,
 		SameSite:    s.SameSite,
 		Partitioned: s.Partitioned,
 		HttpOnly:    true,
-		MaxAge:      int(math.Ceil(s.ExpiresDays * 24 * 60 * 60)),
+		MaxAge:      c.maxAge,
 	}
 	if s.Path == "" {
-		c.template.Path = "/"
+		template.Path = "/"
 	}
 	if s.SameSite == 0 {
-		c.template.SameSite = http.SameSiteLaxMode
+		template.SameSite = http.SameSiteLaxMode
 	}
-	if err := checkCookieSettings(s, c.template); err != nil {
+	if err := checkCookieSettings(s, template); err != nil {
 		return nil, err
 	}
+	c.attributes = attributes(template)
+	template.Secure = true
+	c.secureAttributes = attributes(template)
 
 	if len(secrets) == 0 {
 		return nil, errors.New(`setting Secrets is empty; give at least one secret of 32 or more random bytes, such as the output of "openssl rand -base64 32"`)
@@ -129,7 +134,7 @@ func newCookies(s CookieSettings, secrets []string, keyspace string) (*cookies, 
 			return nil, err
 		}
 		// securecookie refuses values older than 30 days unless it is told otherwise.
-		c.codecs = append(c.codecs, codec.MaxAge(c.template.MaxAge))
+		c.codecs = append(c.codecs, codec.MaxAge(c.maxAge))
 	}
 
 	sample, err := c.encode(new(sessionID))
@@ -261,37 +266,42 @@ func (c *cookies) verify(value string) (*sessionID, bool) {
 // until is the last second in which a verified cookie is good: securecookie puts the time of signing
 // before the first "|".
 func (c *cookies) until(value string) int64 {
-	if c.template.MaxAge == 0 {
+	if c.maxAge == 0 {
 		return 0
 	}
 	raw, _ := base64.URLEncoding.DecodeString(value)
 	signed, _, _ := strings.Cut(string(raw), "|")
 	at, _ := strconv.ParseInt(signed, 10, 64)
-	return at + int64(c.template.MaxAge)
+	return at + int64(c.maxAge)
 }
 
-// set is the Set-Cookie line that gives the browser this id.
+// attributes are those of a cookie as they stand in a Set-Cookie line, from the first ";" on.
+func attributes(cookie http.Cookie) string {
+	line := cookie.String()
+	return line[strings.IndexByte(line, ';'):]
+}
+
+// set is the Set-Cookie line that gives the browser this id. Max-Age alone says how long, since browsers
+// let it override Expires: RFC 6265bis, section 5.6.
 func (c *cookies) set(r *http.Request, id *sessionID) (string, error) {
 	value, err := c.encode(id)
 	if err != nil {
 		return "", err
 	}
-	cookie := c.template
-	cookie.Value = value
-	cookie.Secure = c.secure(r)
-	if cookie.MaxAge > 0 {
-		cookie.Expires = time.Now().Add(time.Duration(cookie.MaxAge) * time.Second)
-	}
-	return cookie.String(), nil
+	return c.line(r, value), nil
 }
 
-// delete is the Set-Cookie line that takes the cookie away from the browser.
+// delete is the Set-Cookie line that takes the cookie away from the browser: the first Max-Age is
+// overridden by the last.
 func (c *cookies) delete(r *http.Request) string {
-	cookie := c.template
-	cookie.MaxAge = -1
-	cookie.Expires = time.Unix(1, 0)
-	cookie.Secure = c.secure(r)
-	return cookie.String()
+	return c.line(r, "") + "; Expires=Thu, 01 Jan 1970 00:00:01 GMT; Max-Age=0"
+}
+
+func (c *cookies) line(r *http.Request, value string) string {
+	if c.secure(r) {
+		return c.name + "=" + value + c.secureAttributes
+	}
+	return c.name + "=" + value + c.attributes
 }
 
 func (c *cookies) secure(r *http.Request) bool {

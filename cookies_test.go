@@ -90,7 +90,7 @@ func TestCookieAttributes(t *testing.T) {
 			{"behind an RFC 7239 proxy", pycket.CookieSettings{}, `Forwarded: for=192.0.2.43;Proto="https", for=198.51.100.17`, []string{"Secure"}, nil},
 			{"behind a plain RFC 7239 proxy", pycket.CookieSettings{}, `Forwarded: for=192.0.2.43;proto=http;by=https`, nil, []string{"Secure"}},
 			{"all set", pycket.CookieSettings{Name: "__Secure-id", Path: "/app", Domain: "127.0.0.1", ExpiresDays: 2, Secure: pycket.SecureAlways, SameSite: http.SameSiteStrictMode, Partitioned: true}, "",
-				[]string{"__Secure-id=", "Path=/app", "Domain=127.0.0.1", "Max-Age=172800", "Expires=", "Secure", "HttpOnly", "SameSite=Strict", "Partitioned"}, nil},
+				[]string{"__Secure-id=", "Path=/app", "Domain=127.0.0.1", "Max-Age=172800", "Secure", "HttpOnly", "SameSite=Strict", "Partitioned"}, nil},
 			{"host prefix", pycket.CookieSettings{Name: "__Host-id", Secure: pycket.SecureAlways, SameSite: http.SameSiteNoneMode}, "", []string{"__Host-id=", "Path=/", "Secure", "SameSite=None"}, []string{"Domain"}},
 		} {
 			t.Run(test.name, func(t *testing.T) {

@@ -9,4 +9,7 @@ require (
 	github.com/gorilla/securecookie v1.1.2
 )
 
-require github.com/yuin/gopher-lua v1.1.1 // indirect
+require (
+	github.com/yuin/gopher-lua v1.1.1 // indirect
+	go.uber.org/goleak v1.3.0 // indirect
+)

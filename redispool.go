@@ -52,7 +52,7 @@ const (
 
 	// idleCheck is how long a connection may have been unused before it is looked at (stillOpen) when
 	// it is used again. The look costs one system call and no round trip.
-	idleCheck = 50 * time.Millisecond
+	idleCheck = 10 * time.Millisecond
 )
 
 // redisPool carries out commands on a pool of connections to Redis. Its errors are ErrUnavailable
@@ -133,8 +133,8 @@ func newRedisPool(s RedisSettings) (p *redisPool, db, notificationsDB int, err e
 // carried out even if the context is cancelled: a browser that goes away loses no write, it only isn't
 // told.
 //
-// repeatable says that doing the command twice is as good as once. Such a command is tried again if its
-// connection broke under it, on a new one.
+// repeatable says that doing the command twice is as good as once, however late the first time. Such a
+// command is tried again if its connection broke under it, on a new one.
 func (p *redisPool) do(ctx context.Context, repeatable bool, command string, args ...any) (reply, error) {
 	began := time.Now()
 	deadline := began.Add(p.timeout)

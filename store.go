@@ -58,7 +58,9 @@ var scripts embed.FS
 type script struct {
 	source string
 	sha    any // of the source; an any, so that it is not boxed for every command
-	// repeatable: to run it twice is as good as once, so it may be tried again on a new connection.
+	// repeatable: it may be tried again on a new connection, since to run it twice is as good as once,
+	// even if the first run comes late: what was sent on a connection that broke may reach Redis after
+	// what was sent on the next. A Set is not: it could undo a later one.
 	repeatable bool
 }
 
@@ -79,13 +81,13 @@ func newStore(pool *redisPool, s Settings, db, notificationsDB int) (*store, err
 		repeatable bool
 	}{
 		{&st.read, "read", true},
-		{&st.set, "set", true},
+		{&st.set, "set", false},
 		{&st.swap, "swap", false},
 		{&st.increment, "increment", false},
-		{&st.drop, "delete", true},
+		{&st.drop, "delete", false},
 		{&st.rotate, "rotate", true},
 		{&st.destroy, "destroy", true},
-		{&st.notify, "notify", true},
+		{&st.notify, "notify", false},
 		{&st.peek, "peek", true},
 		{&st.take, "take", false},
 		{&st.add, "add", false},

@@ -5,11 +5,13 @@ if not living then
   --@ born
 end
 --@ notes
-local target = notes
+local target, empty = notes, false
 select(NDB)
 if ARGV[2] == 'r' and redis.call('HEXISTS', notes, ARGV[3]) == 1 then return OK end
 --@ grow
---@ put
+for i = 3, #ARGV, 200 do -- unpack has a limit
+  redis.call('HSET', notes, unpack(ARGV, i, math.min(i + 199, #ARGV)))
+end
 select(DB)
 noted = true
 --@ count

@@ -4,9 +4,11 @@
 if not living then
   --@ born
 end
-local target = key
+local target, empty = key, not living
 --@ grow
---@ count
---@ put
+record = string.sub(record, 1, 35) .. (noted and 'n' or '-') .. string.format('%.0f', bytes)
+for i = 3, #ARGV, 200 do -- unpack has a limit
+  redis.call('HSET', key, 'pycket:id', record, unpack(ARGV, i, math.min(i + 199, #ARGV)))
+end
 --@ keep
 return OK

@@ -1,0 +1,323 @@
+package pycket_test
+
+// The faults of the connection that requests share: see lane in redispool.go.
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/pycket/pycket"
+)
+
+// handle runs one request of an application, without a server around it.
+func handle(app *pycket.App, r *http.Request, use func(s *pycket.SessionManager)) *http.Response {
+	w := httptest.NewRecorder()
+	app.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { use(pycket.NewSessionManager(w, r)) })).ServeHTTP(w, r)
+	return w.Result()
+}
+
+// visitor is somebody with a session.
+type visitor struct {
+	app    *pycket.App
+	cookie *http.Cookie
+}
+
+// newVisitor makes a session; it tries until Redis lets it.
+func newVisitor(t *testing.T, app *pycket.App) *visitor {
+	t.Helper()
+	for range 1000 {
+		response := handle(app, httptest.NewRequest("GET", "/", nil), func(s *pycket.SessionManager) { s.Set("made", true) })
+		if cookies := response.Cookies(); len(cookies) == 1 {
+			return &visitor{app, cookies[0]}
+		}
+	}
+	t.Fatal("no session can be made")
+	return nil
+}
+
+func (v *visitor) do(use func(s *pycket.SessionManager)) {
+	r := httptest.NewRequest("GET", "/", nil)
+	r.AddCookie(v.cookie)
+	handle(v.app, r, use)
+}
+
+// cutter is a proxy that breaks every connection after a random number of bytes, in the middle of a
+// command or of an answer.
+type cutter struct {
+	addr string
+	cuts atomic.Int64
+	calm atomic.Bool // no more cuts
+}
+
+func newCutter(t *testing.T, server *redisServer, seed uint64) *cutter {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	c := &cutter{addr: listener.Addr().String()}
+	random := rand.New(rand.NewPCG(seed, 0))
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			redis, err := net.Dial("tcp", server.addr)
+			if err != nil {
+				client.Close()
+				continue
+			}
+			// Half of the connections break while a command is sent, half while an answer is.
+			there, back := int64(1<<40), int64(1<<40)
+			switch {
+			case c.calm.Load():
+			case random.IntN(2) == 0:
+				there = 1 + random.Int64N(4000)
+			default:
+				back = 1 + random.Int64N(1000)
+			}
+			var once sync.Once
+			end := func() {
+				once.Do(func() {
+					c.cuts.Add(1)
+					client.Close()
+					redis.Close()
+				})
+			}
+			go func() { io.CopyN(redis, client, there); end() }()
+			go func() { io.CopyN(client, redis, back); end() }()
+		}
+	}()
+	return c
+}
+
+// Connections break all the time, under load: what was acknowledged is there, what was not may be, and no
+// answer ever reaches another request.
+func TestRandomCuts(t *testing.T) {
+	const visitors = 16
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		wantCuts := int64(10_000)
+		if server.process == nil {
+			wantCuts = 1_000 // miniredis is slow
+		}
+		cutter := newCutter(t, server, 1)
+		s := settings(server)
+		s.Redis.URL = "redis://" + cutter.addr
+		app := newApp(t, s)
+		var failures, successes atomic.Int64
+		parallel(visitors, func(i int) {
+			v := newVisitor(t, app)
+			// What "value" and "count" may be. A write that was not acknowledged may be carried out at any
+			// time, even after later ones: it may lie in a buffer on the way.
+			possible, acknowledged := map[string]bool{}, ""
+			var least, most int64
+			check := func(s *pycket.SessionManager) bool {
+				value, err := pycket.Get(s, "value", "")
+				if err != nil {
+					return false
+				}
+				count, err := pycket.Get(s, "count", int64(0))
+				if err != nil {
+					return false
+				}
+				if !possible[value] && value != acknowledged {
+					t.Errorf("visitor %d reads %q, which can't be", i, value)
+				}
+				if count < least || count > most {
+					t.Errorf("visitor %d counts %d, and it must be %d to %d", i, count, least, most)
+				}
+				least = count // what was read is sure
+				return true
+			}
+			for n := 0; cutter.cuts.Load() < wantCuts; n++ {
+				v.do(func(s *pycket.SessionManager) {
+					value := fmt.Sprintf("%d of visitor %d", n, i)
+					if err := s.Set("value", value); err == nil {
+						acknowledged = value
+						successes.Add(1)
+					} else {
+						possible[value] = true
+						failures.Add(1)
+					}
+					most++
+					if sum, err := s.Increment("count", 1); err == nil {
+						least++
+						if sum < least || sum > most {
+							t.Errorf("visitor %d counts %d, and it must be %d to %d", i, sum, least, most)
+						}
+						least = sum
+					}
+				})
+				v.do(func(s *pycket.SessionManager) { check(s) })
+			}
+			cutter.calm.Store(true)
+			for range 100 { // the last connection may break still
+				sure := false
+				v.do(func(s *pycket.SessionManager) { sure = check(s) })
+				if sure {
+					return
+				}
+			}
+			t.Errorf("visitor %d can't read after the last cut", i)
+		})
+		t.Logf("%d cuts, %d writes acknowledged, %d not", cutter.cuts.Load(), successes.Load(), failures.Load())
+		if successes.Load() == 0 {
+			t.Error("nothing worked")
+		}
+	})
+}
+
+// An answer that does not come in time fails everything behind it, in time, and the connection is replaced.
+func TestNoAnswerInTime(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		breaker := newBreaker(t, server)
+		s := settings(server)
+		s.Redis.URL, s.Redis.Timeout = "redis://"+breaker.addr, shortTimeout
+		app := newApp(t, s)
+		v := newVisitor(t, app)
+		breaker.hold()
+		parallel(8, func(i int) {
+			v.do(func(s *pycket.SessionManager) {
+				_, err := s.Increment("n", 1)
+				wantError(t, err, pycket.ErrUnavailable, "may have been carried out")
+			})
+			v.do(func(s *pycket.SessionManager) {
+				_, err := pycket.Get(s, "made", false)
+				wantError(t, err, pycket.ErrUnavailable)
+			})
+		})
+		breaker.pass()
+		v.do(func(s *pycket.SessionManager) {
+			if made, err := pycket.Get(s, "made", false); !made || err != nil {
+				t.Errorf("after: %v, %v", made, err)
+			}
+		})
+	})
+}
+
+// While Redis is down, requests fail fast and knock together, at most once in a while.
+func TestReconnecting(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	var dials atomic.Int64
+	go func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			dials.Add(1)
+			c.Close()
+		}
+	}()
+	app := newApp(t, pycket.Settings{Secrets: []string{secret}, Redis: pycket.RedisSettings{URL: "redis://" + listener.Addr().String(), Timeout: timeout}})
+	began := time.Now()
+	var failed atomic.Int64
+	parallel(64, func(int) {
+		for range 10 {
+			handle(app, httptest.NewRequest("GET", "/", nil), func(s *pycket.SessionManager) {
+				wantError(t, s.Set("a", 1), pycket.ErrUnavailable)
+				failed.Add(1)
+			})
+		}
+	})
+	// The pauses between two tries grow to 50 to 100 ms, by way of 2.5, 5, 10, 20, 40.
+	if most := 6 + int64(time.Since(began)/(50*time.Millisecond)); dials.Load() > most {
+		t.Errorf("%d requests dialed %d times, and may at most %d times", failed.Load(), dials.Load(), most)
+	}
+}
+
+// Close waits for what is on its way, and leaves nothing behind.
+func TestCloseWaits(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		breaker := newBreaker(t, server)
+		s := settings(server)
+		s.Redis.URL = "redis://" + breaker.addr
+		ignore := goleak.IgnoreCurrent()
+		app := newApp(t, s)
+		v := newVisitor(t, app)
+		breaker.hold()
+		set := make(chan error, 1)
+		go v.do(func(s *pycket.SessionManager) { set <- s.Set("a", 1) })
+		breaker.awaitCommands(1)
+		closed := make(chan struct{})
+		go func() {
+			defer close(closed)
+			app.Close()
+			if len(set) != 1 {
+				t.Error("Close has not waited")
+			}
+		}()
+		for stacks := make([]byte, 1<<20); !bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("(*lane).close(")); {
+			runtime.Gosched() // until Close has begun
+		}
+		breaker.pass()
+		<-closed
+		if err := <-set; err != nil {
+			t.Errorf("what was on its way: %v", err)
+		}
+		goleak.VerifyNone(t, ignore, goleak.IgnoreAnyFunction("github.com/pycket/pycket_test.newBreaker.func2"))
+	})
+}
+
+// After an outage in the middle of a load, and Close, no goroutine and no connection is left.
+func TestNothingIsLeftBehind(t *testing.T) {
+	server := startRedis(t)
+	ignore := goleak.IgnoreCurrent()
+	app, err := pycket.New(settings(server))
+	if err != nil {
+		t.Fatal(err)
+	}
+	visitors := make([]*visitor, 8)
+	for i := range visitors {
+		visitors[i] = newVisitor(t, app)
+	}
+	load := func() {
+		parallel(len(visitors), func(i int) {
+			for range 20 {
+				visitors[i].do(func(s *pycket.SessionManager) {
+					s.Set("a", string(make([]byte, 20<<10))) // large: a connection of its own
+					s.Set("b", 1)
+				})
+			}
+		})
+	}
+	load()
+	server.do(0, "CLIENT", "KILL", "TYPE", "normal")
+	load()
+	app.Close()
+	goleak.VerifyNone(t, ignore)
+	for range 500 { // Redis takes note of closed connections when it gets to it
+		if list := server.do(0, "CLIENT", "LIST").([]byte); len(list) > 0 && countLines(list) == 1 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Errorf("connections are left:\n%s", server.do(0, "CLIENT", "LIST"))
+}
+
+func countLines(text []byte) (n int) {
+	for _, c := range text {
+		if c == '\n' {
+			n++
+		}
+	}
+	return n
+}

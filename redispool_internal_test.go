@@ -1,0 +1,70 @@
+package pycket
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/gomodule/redigo/redis"
+)
+
+// BenchmarkConnections measures the same GET over the shared connection, over one of the pool and by
+// redigo alone, with one caller and with 64. It needs a Redis:
+//
+//	REDIS_URL=redis://127.0.0.1:6379 go test -run - -bench Connections
+func BenchmarkConnections(b *testing.B) {
+	url := os.Getenv("REDIS_URL")
+	if url == "" {
+		b.Skip("REDIS_URL is not set")
+	}
+	p, _, _, err := newRedisPool(RedisSettings{URL: url})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer p.close()
+	bare := &redis.Pool{MaxIdle: 64, Dial: func() (redis.Conn, error) { return redis.DialURL(url) }}
+	defer bare.Close()
+	ways := []struct {
+		name string
+		get  func() error
+	}{
+		{"shared", func() error {
+			_, err := p.lane.do(context.Background(), time.Now(), time.Now().Add(p.timeout), "GET", []any{"key"})
+			return err
+		}},
+		{"pool", func() error {
+			_, err := p.doAlone(context.Background(), time.Now(), time.Now().Add(p.timeout), "GET", []any{"key"})
+			return err
+		}},
+		{"redigo", func() error {
+			c := bare.Get()
+			defer c.Close()
+			_, err := c.Do("GET", "key")
+			return err
+		}},
+	}
+	for _, callers := range []int{1, 64} {
+		for _, way := range ways {
+			b.Run(fmt.Sprintf("%s, callers=%d", way.name, callers), func(b *testing.B) {
+				if callers == 1 {
+					for b.Loop() {
+						if err := way.get(); err != nil {
+							b.Fatal(err)
+						}
+					}
+					return
+				}
+				b.SetParallelism(callers / 2)
+				b.RunParallel(func(pb *testing.PB) {
+					for pb.Next() {
+						if err := way.get(); err != nil {
+							b.Error(err)
+						}
+					}
+				})
+			})
+		}
+	}
+}
