@@ -303,7 +303,7 @@ func (e *decodeError) Error() string {
 	return "the stored value cannot be read as " + e.target
 }
 
-func (e *decodeError) Unwrap() error { return e.cause }
+func (e *decodeError) Unwrap() []error { return []error{ErrCorrupt, e.cause} }
 
 // checkTarget refuses what a decoder could not write to.
 func checkTarget(into any) error {

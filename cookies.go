@@ -45,6 +45,10 @@ type CookieSettings struct {
 	// Encrypt encrypts the cookie's value besides signing it (AES-256-CTR, then HMAC). Cookies that
 	// were only signed are then no longer accepted.
 	Encrypt bool
+
+	// ClearSiteData makes Destroy tell the browser to drop its caches of the site and what scripts have
+	// stored (the header Clear-Site-Data). It slows logout down in some browsers.
+	ClearSiteData bool
 }
 
 // SecurePolicy says when the cookie has the attribute Secure.
@@ -73,10 +77,10 @@ const (
 // cookies makes the session's cookie and finds it in a request. It is the one place where a cookie is
 // trusted, and knows nothing of Redis.
 type cookies struct {
-	name   string
-	codecs []*securecookie.SecureCookie
-	maxAge int // seconds; 0 is until the browser is closed
-	policy SecurePolicy
+	name     string
+	codecs   []*securecookie.SecureCookie
+	lifetime int64 // of a new cookie, in seconds; 0 is until the browser is closed
+	policy   SecurePolicy
 	// What stands after the value in a Set-Cookie line, without Secure and with.
 	attributes, secureAttributes string
 	length                       int // of every cookie's value
@@ -88,15 +92,20 @@ type cookies struct {
 
 // verifiedCookie is a cookie that one of the secrets has signed.
 type verifiedCookie struct {
-	sum   [sha256.Size]byte // of its value
-	id    *sessionID
-	until int64 // Unix time of its end, 0 if it has none
+	sum      [sha256.Size]byte // of its value
+	id       *sessionID
+	issued   int64 // when it was signed: Unix time
+	lifetime int64 // how long it is good, in seconds; 0 is for as long as the browser keeps it
+}
+
+func (v *verifiedCookie) expired() bool {
+	return v.lifetime > 0 && time.Now().Unix() > v.issued+v.lifetime
 }
 
 // newCookies checks the settings. The keyspace is part of the keys' derivation: a cookie is good for
 // one application's sessions only.
 func newCookies(s CookieSettings, secrets []string, keyspace string) (*cookies, error) {
-	c := &cookies{name: s.Name, policy: s.Secure, maxAge: int(math.Ceil(s.ExpiresDays * 24 * 60 * 60))}
+	c := &cookies{name: s.Name, policy: s.Secure, lifetime: int64(math.Ceil(s.ExpiresDays * 24 * 60 * 60))}
 	if c.name == "" {
 		c.name = defaultCookieName
 	}
@@ -107,7 +116,6 @@ func newCookies(s CookieSettings, secrets []string, keyspace string) (*cookies, 
 		SameSite:    s.SameSite,
 		Partitioned: s.Partitioned,
 		HttpOnly:    true,
-		MaxAge:      c.maxAge,
 	}
 	if s.Path == "" {
 		template.Path = "/"
@@ -133,11 +141,12 @@ func newCookies(s CookieSettings, secrets []string, keyspace string) (*cookies, 
 		if err != nil {
 			return nil, err
 		}
-		// securecookie refuses values older than 30 days unless it is told otherwise.
-		c.codecs = append(c.codecs, codec.MaxAge(c.maxAge))
+		// securecookie refuses values older than 30 days unless it is told otherwise; how long a cookie is
+		// good stands in the cookie.
+		c.codecs = append(c.codecs, codec.MaxAge(0))
 	}
 
-	sample, err := c.encode(new(sessionID))
+	sample, err := c.encode(new(sessionID), 0)
 	if err != nil {
 		return nil, err
 	}
@@ -209,13 +218,15 @@ func newCookieCodec(secret, keyspace string, encrypt bool) (*securecookie.Secure
 	return securecookie.New(sign, block).SetSerializer(securecookie.NopEncoder{}), nil
 }
 
-func (c *cookies) encode(id *sessionID) (string, error) {
-	return c.codecs[0].Encode(c.name, slices.Clone(id.bytes[:])) // it encrypts in place
+// encode signs the id and, in four bytes, the cookie's lifetime.
+func (c *cookies) encode(id *sessionID, lifetime int64) (string, error) {
+	return c.codecs[0].Encode(c.name, binary.BigEndian.AppendUint32(slices.Clone(id.bytes[:]), uint32(lifetime)))
 }
 
-// find gives the id of the first cookie in the request that one of the secrets has signed. All others,
-// whatever is wrong with them, are as good as none. It takes time linear in the header's length.
-func (c *cookies) find(header http.Header) (id *sessionID, ok bool) {
+// find gives the first cookie in the request that one of the secrets has signed. All others, whatever is
+// wrong with them, are as good as none; forged is one that looks like the application's own, to be warned
+// of. It takes time linear in the header's length.
+func (c *cookies) find(header http.Header) (found *verifiedCookie, forged string) {
 	for _, line := range header["Cookie"] {
 		for line != "" {
 			var pair string
@@ -224,55 +235,56 @@ func (c *cookies) find(header http.Header) (id *sessionID, ok bool) {
 			if name != c.name {
 				continue
 			}
-			if id, ok = c.decode(value); ok {
-				return id, true
+			if len(value) > 1 && value[0] == '"' && value[len(value)-1] == '"' {
+				value = value[1 : len(value)-1]
+			}
+			if len(value) != c.length {
+				continue
+			}
+			if found = c.decode(value); found != nil && !found.expired() {
+				return found, ""
+			} else if found == nil {
+				forged = value
 			}
 		}
 	}
-	return nil, false
+	return nil, forged
 }
 
-func (c *cookies) decode(value string) (id *sessionID, ok bool) {
-	if len(value) > 1 && value[0] == '"' && value[len(value)-1] == '"' {
-		value = value[1 : len(value)-1]
-	}
-	if len(value) != c.length {
-		return nil, false
-	}
+// decode verifies a cookie's value; nil if none of the secrets has signed it.
+func (c *cookies) decode(value string) *verifiedCookie {
 	// The hash is looked for, and not the cookie: how long that takes tells nothing about cookies.
 	var buf [256]byte
 	sum := sha256.Sum256(append(buf[:0], value...))
 	slot := &c.verified[binary.LittleEndian.Uint16(sum[:])%uint16(len(c.verified))]
-	if v := slot.Load(); v != nil && v.sum == sum && (v.until == 0 || time.Now().Unix() <= v.until) {
-		return v.id, true
+	if v := slot.Load(); v != nil && v.sum == sum {
+		return v
 	}
-	id, ok = c.verify(value)
-	if ok {
-		slot.Store(&verifiedCookie{sum, id, c.until(value)})
+	v := c.verify(value)
+	if v != nil {
+		v.sum = sum
+		slot.Store(v)
 	}
-	return id, ok
+	return v
 }
 
-func (c *cookies) verify(value string) (*sessionID, bool) {
-	var raw []byte
+func (c *cookies) verify(value string) *verifiedCookie {
+	var payload []byte
 	for _, codec := range c.codecs {
-		if codec.Decode(c.name, value, &raw) == nil {
-			return parseID(raw)
+		if codec.Decode(c.name, value, &payload) != nil {
+			continue
 		}
+		id, rest, ok := parseID(payload)
+		if !ok || len(rest) != 4 {
+			return nil
+		}
+		// securecookie puts the time of signing before the first "|".
+		raw, _ := base64.URLEncoding.DecodeString(value)
+		signed, _, _ := strings.Cut(string(raw), "|")
+		issued, _ := strconv.ParseInt(signed, 10, 64)
+		return &verifiedCookie{id: id, issued: issued, lifetime: int64(binary.BigEndian.Uint32(rest))}
 	}
-	return nil, false
-}
-
-// until is the last second in which a verified cookie is good: securecookie puts the time of signing
-// before the first "|".
-func (c *cookies) until(value string) int64 {
-	if c.maxAge == 0 {
-		return 0
-	}
-	raw, _ := base64.URLEncoding.DecodeString(value)
-	signed, _, _ := strings.Cut(string(raw), "|")
-	at, _ := strconv.ParseInt(signed, 10, 64)
-	return at + int64(c.maxAge)
+	return nil
 }
 
 // attributes are those of a cookie as they stand in a Set-Cookie line, from the first ";" on.
@@ -281,18 +293,21 @@ func attributes(cookie http.Cookie) string {
 	return line[strings.IndexByte(line, ';'):]
 }
 
-// set is the Set-Cookie line that gives the browser this id. Max-Age alone says how long, since browsers
-// let it override Expires: RFC 6265bis, section 5.6.
-func (c *cookies) set(r *http.Request, id *sessionID) (string, error) {
-	value, err := c.encode(id)
+// set is the Set-Cookie line that gives the browser this id, for so many seconds or, with 0, until it is
+// closed. Max-Age alone says so, since browsers let it override Expires: RFC 6265bis, section 5.6.
+func (c *cookies) set(r *http.Request, id *sessionID, lifetime int64) (string, error) {
+	value, err := c.encode(id, lifetime)
 	if err != nil {
 		return "", err
 	}
-	return c.line(r, value), nil
+	line := c.line(r, value)
+	if lifetime > 0 {
+		line += "; Max-Age=" + strconv.FormatInt(lifetime, 10)
+	}
+	return line, nil
 }
 
-// delete is the Set-Cookie line that takes the cookie away from the browser: the first Max-Age is
-// overridden by the last.
+// delete is the Set-Cookie line that takes the cookie away from the browser.
 func (c *cookies) delete(r *http.Request) string {
 	return c.line(r, "") + "; Expires=Thu, 01 Jan 1970 00:00:01 GMT; Max-Age=0"
 }

@@ -6,11 +6,13 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"fmt"
 	"math"
 	mathrand "math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,14 +22,22 @@ import (
 	"github.com/pycket/pycket"
 )
 
-// signed makes a cookie's value as docs/storage.md describes it, of any age.
+// signed makes a cookie's value as docs/storage.md describes it, of any age, for as long as a browser
+// keeps it.
 func signed(t *testing.T, secret, name string, id []byte, age time.Duration) string {
 	t.Helper()
+	return signedFor(t, secret, name, id, age, 0)
+}
+
+// signedFor is signed for a cookie with a lifetime.
+func signedFor(t *testing.T, secret, name string, id []byte, age, lifetime time.Duration) string {
+	t.Helper()
+	payload := binary.BigEndian.AppendUint32(slices.Clone(id), uint32(lifetime.Seconds()))
 	key, err := hkdf.Key(sha256.New, []byte(secret), nil, "pycket 1 sign cookie pycket:", 32)
 	if err != nil {
 		t.Fatal(err)
 	}
-	rest := fmt.Sprintf("%d|%s", time.Now().Add(-age).Unix(), base64.URLEncoding.EncodeToString(id))
+	rest := fmt.Sprintf("%d|%s", time.Now().Add(-age).Unix(), base64.URLEncoding.EncodeToString(payload))
 	mac := hmac.New(sha256.New, key)
 	fmt.Fprintf(mac, "%s|%s", name, rest)
 	return base64.URLEncoding.EncodeToString(fmt.Appendf(nil, "%s|%s", rest, mac.Sum(nil)))
@@ -41,10 +51,10 @@ func idOf(t *testing.T, cookie string) []byte {
 		t.Fatal(err)
 	}
 	id, err := base64.URLEncoding.DecodeString(strings.Split(string(raw), "|")[1])
-	if err != nil || len(id) != 44 {
-		t.Fatalf("an id of %d bytes: %v", len(id), err)
+	if err != nil || len(id) != 48 {
+		t.Fatalf("an id and a lifetime of %d bytes: %v", len(id), err)
 	}
-	return id
+	return id[:44]
 }
 
 // securecookie's codecs refuse values older than 30 days unless told otherwise; ExpiresDays is obeyed.
@@ -66,7 +76,7 @@ func TestCookieAge(t *testing.T) {
 			site := newSite(t, s)
 			b := site.browser()
 			b.must("set:a:x")
-			old := b.with(signed(t, secret, "PYCKET_ID", idOf(t, b.cookie()), test.age))
+			old := b.with(signedFor(t, secret, "PYCKET_ID", idOf(t, b.cookie()), test.age, time.Duration(test.days*24*float64(time.Hour))))
 			if got := old.must("get:a")[0]; got != test.want {
 				t.Errorf("ExpiresDays %v, a cookie %v old: %q, want %q", test.days, test.age, got, test.want)
 			}
@@ -379,7 +389,7 @@ func TestEncryptedCookies(t *testing.T) {
 		}
 		rawCookie, _ := base64.URLEncoding.DecodeString(b.cookie())
 		body, _ := base64.URLEncoding.DecodeString(strings.Split(string(rawCookie), "|")[1])
-		if len(body) != 16+44 {
+		if len(body) != 16+48 {
 			t.Errorf("the encrypted id takes %d bytes", len(body))
 		}
 	})
@@ -458,7 +468,7 @@ func TestSettingsAreChecked(t *testing.T) {
 		}, []string{"__Host-", "leave Domain and Path empty"}},
 		"name":          {func(s *pycket.Settings) { s.Cookies.Name = "a;b" }, []string{"cannot stand in a cookie", "use a plain token"}},
 		"name, CR LF":   {func(s *pycket.Settings) { s.Cookies.Name = "a\r\nSet-Cookie: b" }, []string{"cannot stand in a cookie"}},
-		"long name":     {func(s *pycket.Settings) { s.Cookies.Name = strings.Repeat("n", 4000) }, []string{"4140 bytes", "shorter name"}},
+		"long name":     {func(s *pycket.Settings) { s.Cookies.Name = strings.Repeat("n", 4000) }, []string{"4144 bytes", "shorter name"}},
 		"path, ;":       {func(s *pycket.Settings) { s.Cookies.Path = "/; Domain=evil.example" }, []string{"Path"}},
 		"path, LF":      {func(s *pycket.Settings) { s.Cookies.Path = "/\nX: y" }, []string{"Path"}},
 		"relative path": {func(s *pycket.Settings) { s.Cookies.Path = "app" }, []string{`must begin with "/"`}},

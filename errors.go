@@ -33,6 +33,11 @@ var (
 	// RedisSettings.Timeout. Where a write may have been carried out all the same, the message says so.
 	ErrUnavailable = errors.New("redis is unavailable")
 
+	// ErrCorrupt is returned when what stands in Redis cannot be read: not into the type that was asked
+	// for, not by this codec, or because the key holds something of another Redis type. Other names stay
+	// readable; Delete and Destroy get out of it.
+	ErrCorrupt = errors.New("what is stored cannot be read")
+
 	// ErrReserved is returned for a name that begins with "pycket:"; the library keeps its own records
 	// under such names.
 	ErrReserved = errors.New(`names that begin with "pycket:" are reserved`)

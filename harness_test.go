@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/cookiejar"
@@ -185,6 +186,7 @@ func settings(server *redisServer) pycket.Settings {
 	return pycket.Settings{
 		Secrets: []string{secret},
 		Redis:   pycket.RedisSettings{URL: server.url(), Timeout: timeout},
+		Logger:  slog.New(slog.DiscardHandler),
 	}
 }
 
@@ -277,6 +279,10 @@ func (h *operations) do(w http.ResponseWriter, op []string) (any, error) {
 		return nil, s.Rotate()
 	case "destroy":
 		return nil, s.Destroy()
+	case "login":
+		return nil, s.Login(arg(1), nil)
+	case "user":
+		return s.User()
 	case "refresh":
 		s.Refresh()
 	case "note":

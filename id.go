@@ -41,12 +41,14 @@ func (id *sessionID) rotated() *sessionID {
 	return next.derive()
 }
 
-func parseID(b []byte) (*sessionID, bool) {
-	id := new(sessionID)
-	if copy(id.bytes[:], b) != len(id.bytes) || len(b) != len(id.bytes) {
-		return nil, false
+// parseID takes an id off the front of b.
+func parseID(b []byte) (id *sessionID, rest []byte, ok bool) {
+	id = new(sessionID)
+	if len(b) < len(id.bytes) {
+		return nil, nil, false
 	}
-	return id.derive(), true
+	n := copy(id.bytes[:], b)
+	return id.derive(), b[n:], true
 }
 
 func (id *sessionID) derive() *sessionID {

@@ -36,6 +36,10 @@ type Settings struct {
 	// and of its notifications. 0 means 4 MiB.
 	MaxSessionBytes int
 
+	// MaxSessionsPerUser is how many sessions an account may have: a Login beyond that ends the oldest.
+	// 0 means any number.
+	MaxSessionsPerUser int
+
 	// Logger gets what has no caller to be returned to. nil means slog.Default(). No id, cookie, secret
 	// or stored value is ever logged.
 	Logger *slog.Logger
@@ -57,6 +61,7 @@ type App struct {
 	cookies  *cookies
 	store    *store
 	logger   *slog.Logger
+	warnings *warnings
 	digits   bool // the codec writes whole numbers as Redis does
 }
 
@@ -89,6 +94,9 @@ func New(s Settings) (*App, error) {
 	if s.AbsoluteTimeout != 0 && s.AbsoluteTimeout < minIdleTimeout {
 		complain(fmt.Errorf("AbsoluteTimeout is %v; use %v or more, or 0 for none", s.AbsoluteTimeout, minIdleTimeout))
 	}
+	if s.MaxSessionsPerUser < 0 {
+		complain(fmt.Errorf("setting MaxSessionsPerUser is %d; use a positive number, or 0 for any", s.MaxSessionsPerUser))
+	}
 	cookies, err := newCookies(s.Cookies, s.Secrets, s.Redis.Prefix)
 	complain(err)
 	pool, db, notificationsDB, err := newRedisPool(s.Redis)
@@ -100,7 +108,7 @@ func New(s Settings) (*App, error) {
 	if err != nil {
 		return nil, failed("new", err)
 	}
-	return &App{settings: s, cookies: cookies, store: store, logger: s.Logger, digits: countsInDigits(s.Codec)}, nil
+	return &App{settings: s, cookies: cookies, store: store, logger: s.Logger, warnings: newWarnings(s.Logger), digits: countsInDigits(s.Codec)}, nil
 }
 
 func orDefault(setting *int, name string, otherwise int) error {

@@ -71,7 +71,7 @@ type redisPool struct {
 
 var (
 	errNoScript  = errors.New("no such script")
-	errWrongType = errors.New("the key holds something of another Redis type, which is not pycket's: use another Prefix or database")
+	errWrongType = fmt.Errorf("%w: the key holds something of another Redis type, which is not pycket's: use another Prefix or database", ErrCorrupt)
 	errClosed    = errors.New("the App is closed")
 )
 

@@ -2,6 +2,7 @@ package pycket
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -32,8 +33,10 @@ type request struct {
 	identified bool // the request's cookie was looked for
 	id         *sessionID
 	place      place
-	seen       bool // this request has found or made the session alive
-	ended      bool // somebody else ended it: no write of this request may start another
+	lifetime   int64 // of the browser's cookie, in seconds; 0 is until it is closed
+	issued     int64 // when the browser's cookie was signed: Unix time
+	seen       bool  // this request has found or made the session alive
+	ended      bool  // somebody else ended it: no write of this request may start another
 	snapshot   snapshot
 	cookie     cookieChange
 }
@@ -133,13 +136,23 @@ func (q *request) enter() error {
 	}
 	q.mu.Lock()
 	q.touched = true
-	if !q.identified {
-		q.identified = true
-		if id, ok := q.app.cookies.find(q.http.Header); ok {
-			q.adopt(id)
-		}
-	}
+	q.identify()
 	return nil
+}
+
+// identify looks for the request's cookie, once.
+func (q *request) identify() {
+	if q.identified {
+		return
+	}
+	q.identified, q.lifetime = true, q.app.cookies.lifetime
+	found, forged := q.app.cookies.find(q.http.Header)
+	if found != nil {
+		q.adopt(found.id)
+		q.lifetime, q.issued = found.lifetime, found.issued
+	} else if forged != "" {
+		q.app.warnings.forged(forged)
+	}
 }
 
 func (q *request) adopt(id *sessionID) {
@@ -187,6 +200,12 @@ func (q *request) inquire(s *script, args ...any) (verdict, answer, error) {
 // write runs a script that may make the session. The first of its arguments says whether it may, and is
 // filled in here.
 func (q *request) write(s *script, args []any) (answer, error) {
+	return q.writeAs(s, args, func(bool) {})
+}
+
+// writeAs is write for arguments that depend on the id: they are filled in by prepare, which is told
+// whether the session is made by this.
+func (q *request) writeAs(s *script, args []any, prepare func(fresh bool)) (answer, error) {
 	for range 4 { // once; a fresh session after an expired one; another id for one in use
 		if q.ended {
 			return answer{}, ErrGone
@@ -199,6 +218,7 @@ func (q *request) write(s *script, args []any) (answer, error) {
 			q.adopt(newID())
 		}
 		args[0] = flag(fresh)
+		prepare(fresh)
 		v, a, err := q.app.store.run(q, s, q.place, args...)
 		if fresh && (err != nil || v != done) {
 			q.id = nil
@@ -297,12 +317,14 @@ func (q *request) destroy() error {
 	}
 	v, _, err := q.inquire(&q.app.store.destroy)
 	switch {
+	case errors.Is(err, errWrongType): // not a session's: leave it, and let the browser go
+		q.id, q.seen, q.snapshot, q.cookie = nil, false, snapshot{whole: true}, deleteCookie
 	case err != nil:
 		return err
 	case v == rotated && q.ended: // it lives on, and this request can't end it
 		return ErrGone
 	case v == done:
-		q.id, q.seen = nil, false
+		q.id, q.seen, q.lifetime = nil, false, q.app.cookies.lifetime
 		q.snapshot = snapshot{whole: true}
 		q.cookie = deleteCookie
 	}
@@ -317,17 +339,23 @@ func (q *request) headers(h http.Header) {
 	}
 	addVary(h)
 	var line string
+	if q.cookie == keepCookie && q.due() {
+		q.cookie = setCookie
+	}
 	switch q.cookie {
 	case keepCookie:
 		return
 	case setCookie:
 		var err error
-		if line, err = q.app.cookies.set(q.http, q.id); err != nil {
+		if line, err = q.app.cookies.set(q.http, q.id, q.lifetime); err != nil {
 			q.app.logger.Error("pycket: the session's cookie cannot be made", "error", err)
 			return
 		}
 	case deleteCookie:
 		line = q.app.cookies.delete(q.http)
+		if q.app.settings.Cookies.ClearSiteData {
+			clearSiteData(h)
+		}
 	}
 	h.Add("Set-Cookie", line)
 	forbidSharedCaching(h)

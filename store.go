@@ -22,6 +22,7 @@ type store struct {
 
 	read, set, swap, increment, drop, rotate, destroy script
 	notify, peek, take, add, drain                    script
+	login, remember, revoke, sessions                 script
 }
 
 // reserved begins the names of pycket's own fields.
@@ -70,10 +71,10 @@ type place struct{ key, verifier any }
 func newStore(pool *redisPool, s Settings, db, notificationsDB int) (*store, error) {
 	st := &store{redis: pool, prefix: s.Redis.Prefix}
 	constants := fmt.Sprintf("local PREFIX, DB, NDB = %s, %d, %d\n"+
-		"local IDLE, ABSOLUTE, LATE, SMALL, WHOLE, MAXBYTES = %d, %d, %d, %d, %d, %d\n"+
+		"local IDLE, ABSOLUTE, LATE, SMALL, WHOLE, MAXBYTES, MAXSESSIONS = %d, %d, %d, %d, %d, %d, %d\n"+
 		"local OK, EXPIRED, TAKEN, TOOLARGE, NOTNUMBER = %d, %d, %d, %d, %d\n",
 		luaString(st.prefix), db, notificationsDB,
-		s.IdleTimeout.Milliseconds(), s.AbsoluteTimeout.Milliseconds(), late.Milliseconds(), smallBytes, wholeBytes, s.MaxSessionBytes,
+		s.IdleTimeout.Milliseconds(), s.AbsoluteTimeout.Milliseconds(), late.Milliseconds(), smallBytes, wholeBytes, s.MaxSessionBytes, s.MaxSessionsPerUser,
 		done, expired, taken, tooLarge, notNumber)
 	for _, load := range []struct {
 		into       *script
@@ -92,6 +93,10 @@ func newStore(pool *redisPool, s Settings, db, notificationsDB int) (*store, err
 		{&st.take, "take", false},
 		{&st.add, "add", false},
 		{&st.drain, "drain", false},
+		{&st.login, "login", false},
+		{&st.remember, "remember", true},
+		{&st.revoke, "revoke", true},
+		{&st.sessions, "sessions", true},
 	} {
 		body, err := expand("scripts/" + load.file + ".lua")
 		if err != nil {
@@ -125,13 +130,16 @@ func expand(file string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if part != "begin" && part != "notes" {
+		if !declares[part] {
 			body = "do\n" + body + "end\n"
 		}
 		out.WriteString(body)
 	}
 	return out.String(), nil
 }
+
+// declares are the parts that declare what the rest of a script uses.
+var declares = map[string]bool{"begin": true, "notes": true, "finish": true, "member": true}
 
 // luaString quotes a string for Lua, byte by byte.
 func luaString(s string) string {

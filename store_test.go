@@ -63,7 +63,7 @@ func TestLayout(t *testing.T) {
 			t.Errorf("messages (-want +got):\n%s", diff)
 		}
 		var created, size int64
-		if _, err := fmt.Sscanf(record[22:], "%13dn%d", &created, &size); err != nil || created < before-1000 || created > time.Now().UnixMilli()+1000 {
+		if _, err := fmt.Sscanf(record[22:], "%13d1%d", &created, &size); err != nil || created < before-1000 || created > time.Now().UnixMilli()+1000 {
 			t.Errorf("the record is %q: %v", record, err)
 		}
 		want := int64(len(`foo"bar"n"<1>"count41saved"it is"{"level":"info","text":"first"}{"level":"error","text":"second"}`))

@@ -9,6 +9,6 @@ select(NDB)
 redis.call('RPUSH', messages, ARGV[3])
 select(DB)
 bytes, noted = bytes + #ARGV[3], true
---@ count
+--@ store
 --@ keep
 return OK

@@ -5,6 +5,6 @@ if not living then
 end
 local target = key
 --@ drop
---@ count
+--@ store
 --@ keep
 return OK

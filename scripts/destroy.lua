@@ -1,16 +1,8 @@
--- Ends a session, and all that hangs on it. What stays for LATE milliseconds is a mark without data, so
--- that a late write can tell "ended just now" from "expired long ago".
+-- Ends a session at the request of its own browser.
 --@ begin
+--@ finish
 if not living then
   --@ ended
 end
-redis.call('DEL', key)
-if noted then
-  --@ notes
-  select(NDB)
-  redis.call('DEL', notes, messages)
-  select(DB)
-end
-redis.call('HSET', key, 'pycket:ended', string.format('%.0f', now()))
-redis.call('PEXPIRE', key, LATE)
+finish(key)
 return OK

@@ -12,5 +12,5 @@ for i = 1, #list do bytes = bytes - #list[i] end
 redis.call('DEL', messages)
 noted = redis.call('EXISTS', notes) == 1
 select(DB)
---@ count
+--@ store
 return list

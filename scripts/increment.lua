@@ -22,6 +22,6 @@ if more > 0 and bytes + more > MAXBYTES then
   return TOOLARGE
 end
 bytes = bytes + more
---@ count
+--@ store
 --@ keep
 return sum

@@ -14,6 +14,6 @@ for i = 3, #ARGV, 200 do -- unpack has a limit
 end
 select(DB)
 noted = true
---@ count
+--@ store
 --@ keep
 return OK

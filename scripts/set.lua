@@ -6,7 +6,7 @@ if not living then
 end
 local target, empty = key, not living
 --@ grow
-record = string.sub(record, 1, 35) .. (noted and 'n' or '-') .. string.format('%.0f', bytes)
+--@ count
 for i = 3, #ARGV, 200 do -- unpack has a limit
   redis.call('HSET', key, 'pycket:id', record, unpack(ARGV, i, math.min(i + 199, #ARGV)))
 end

@@ -10,7 +10,7 @@ if stands ~= (ARGV[5] or false) then return stands end
 local more = #ARGV[4] - (stands and #stands or -#ARGV[3])
 if more > 0 and bytes + more > MAXBYTES then return TOOLARGE end
 bytes = bytes + more
---@ count
+--@ store
 redis.call('HSET', key, ARGV[3], ARGV[4])
 --@ keep
 return OK

@@ -14,5 +14,5 @@ local target = notes
 --@ drop
 noted = redis.call('EXISTS', notes, messages) > 0
 select(DB)
---@ count
+--@ store
 return values

@@ -1,4 +1,4 @@
--- How every script begins: is the id that the request came with alive?
+-- How every script on a session begins: is the id that the request came with alive?
 --
 -- KEYS[1]  the session's hash, <PREFIX>s:{<handle>}, in database DB
 -- ARGV[1]  the verifier of the id
@@ -22,9 +22,12 @@ if living and ABSOLUTE > 0 and now() >= (tonumber(string.sub(record, 23, 35)) or
   living = false
 end
 
--- noted: notifications may be waiting; bytes: what names and values take.
-local noted, bytes = false, 0
+-- noted: notifications may be waiting; owned: it belongs to an account; idle: its idle timeout;
+-- bytes: what names and values take.
+local noted, owned, idle, bytes = false, false, IDLE, 0
 if living then
-  noted = string.sub(record, 36, 36) == 'n'
+  local flags = tonumber(string.sub(record, 36, 36)) or 0
+  noted, owned = flags % 2 == 1, flags % 4 >= 2
+  if flags >= 4 then idle = tonumber(redis.call('HGET', key, 'pycket:idle')) or IDLE end
   bytes = tonumber(string.sub(record, 37)) or 0
 end

@@ -1,3 +1,3 @@
--- Writes the record, if what it says has changed.
-local counted = string.sub(record, 1, 35) .. (noted and 'n' or '-') .. string.format('%.0f', bytes)
-if counted ~= record then redis.call('HSET', key, 'pycket:id', counted) end
+-- Makes the record say how things are now.
+local flags = (noted and 1 or 0) + (owned and 2 or 0) + (idle ~= IDLE and 4 or 0)
+record = string.sub(record, 1, 35) .. flags .. string.format('%.0f', bytes)

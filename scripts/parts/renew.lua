@@ -1,9 +1,9 @@
 -- What only reads renews the idle timeout when a tenth of it has passed: it is then no write for Redis.
 local left = redis.call('PTTL', key)
-if left < IDLE * 0.9 then
-  local most = IDLE
+if left < idle * 0.9 then
+  local most = idle
   if ABSOLUTE > 0 then most = (tonumber(string.sub(record, 23, 35)) or 0) + ABSOLUTE - now() end
-  if left < 0 or math.min(most, IDLE) - left >= IDLE * 0.1 then
+  if left < 0 or math.min(most, idle) - left >= idle * 0.1 then
     --@ keep
   end
 end

@@ -1,0 +1,555 @@
+package pycket_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/pycket/pycket"
+)
+
+// signIn logs a new browser in.
+func signIn(t *testing.T, stage *stage, user string) *browser {
+	t.Helper()
+	b := stage.browser()
+	stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+		if err := s.Login(user, pycket.Values{"name": user}); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+// who is the account that a browser's session is bound to.
+func who(t *testing.T, stage *stage, b *browser) (user string, at time.Time) {
+	t.Helper()
+	stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+		var err, atErr error
+		user, err = s.User()
+		if at, atErr = s.AuthTime(); err != nil || atErr != nil {
+			t.Error(err, atErr)
+		}
+	})
+	return user, at
+}
+
+// list is what App.Sessions says.
+func list(t *testing.T, stage *stage, user string) []pycket.SessionInfo {
+	t.Helper()
+	infos, err := stage.app.Sessions(t.Context(), user)
+	if err != nil {
+		t.Error(err)
+	}
+	return infos
+}
+
+func TestLogin(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		proxy := newProxy(t, server)
+		s := settings(server)
+		s.Redis.URL = "redis://" + proxy.addr
+		stage := newStage(t, s)
+		b := stage.browser()
+		stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+			s.Set("cart", "kept")
+			n.Set("note", "kept")
+			s.Increment("counts", 1)
+		})
+		before := b.cookie()
+		began := time.Now().Add(-time.Second)
+		login := func(s *pycket.SessionManager) {
+			trips := proxy.trips(func() {
+				if err := s.Login("ann", pycket.Values{"name": "Ann", "role": "admin"}); err != nil {
+					t.Error(err)
+				}
+			})
+			if trips > 1 {
+				t.Errorf("Login took %d round trips", trips)
+			}
+			user, err := s.User()
+			name, nameErr := pycket.Get(s, "name", "")
+			if user != "ann" || name != "Ann" || err != nil || nameErr != nil {
+				t.Errorf("in the same request: %q, %q, %v, %v", user, name, err, nameErr)
+			}
+		}
+		signIn(t, stage, "warm") // Redis has then seen the script
+		stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			login(s)
+		})
+		if b.cookie() == before {
+			t.Error("the id is the old one")
+		}
+		user, at := who(t, stage, b)
+		if user != "ann" || at.Before(began) || at.After(time.Now().Add(time.Second)) {
+			t.Errorf("%q, authenticated at %v", user, at)
+		}
+		stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+			cart, _ := pycket.Get(s, "cart", "")
+			role, _ := pycket.Get(s, "role", "")
+			note, _ := pycket.Get(n, "note", "")
+			keys, _ := s.Keys()
+			if cart != "kept" || note != "kept" || role != "admin" || len(keys) != 4 {
+				t.Errorf("%q, %q, %q, %q", cart, note, role, keys)
+			}
+		})
+		stale := b.with(before)
+		if user, _ := who(t, stage, stale); user != "" {
+			t.Error("the id of before the login is logged in")
+		}
+
+		// On a first visit, and once more for another account; SetUser needs no new id.
+		b = stage.browser()
+		stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			login(s)
+		})
+		if len(list(t, stage, "ann")) != 2 {
+			t.Errorf("ann has %v", list(t, stage, "ann"))
+		}
+		stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			if err := s.SetUser("bob"); err != nil {
+				t.Error(err)
+			}
+		})
+		cookie := b.cookie()
+		if user, at := who(t, stage, b); user != "bob" || !at.IsZero() || b.cookie() != cookie {
+			t.Errorf("after SetUser: %q, %v", user, at)
+		}
+		if len(list(t, stage, "ann")) != 1 || len(list(t, stage, "bob")) != 1 {
+			t.Errorf("ann has %v, bob %v", list(t, stage, "ann"), list(t, stage, "bob"))
+		}
+		stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			if err := s.SetUser(""); err != nil {
+				t.Error(err)
+			}
+		})
+		if user, _ := who(t, stage, b); user != "" || len(list(t, stage, "bob")) != 0 {
+			t.Errorf("after SetUser of nobody: %q, %v", user, list(t, stage, "bob"))
+		}
+	})
+}
+
+func TestLoginRefusals(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		stage := newStage(t, settings(server))
+		b := stage.browser()
+		a := stage.visit(b, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			wantError(t, s.Login("", nil), nil, "login", "empty")
+			wantError(t, s.Login(strings.Repeat("x", 1025), nil), pycket.ErrTooLarge, "login")
+			wantError(t, s.Login("ann", pycket.Values{"pycket:user": "bob"}), pycket.ErrReserved, "login")
+			wantError(t, s.Login("ann", pycket.Values{"a": make(chan int)}), nil, "login", "chan int")
+			wantError(t, s.Remember(-1), nil, "remember", "use 1s or more")
+			w.WriteHeader(http.StatusOK)
+			wantError(t, s.Login("ann", nil), pycket.ErrHeadersSent, "login")
+			wantError(t, s.SetUser("ann"), pycket.ErrHeadersSent, "set user")
+			wantError(t, s.Remember(time.Hour), pycket.ErrHeadersSent, "remember")
+		})
+		if a.setsCookie() || server.size() != 0 {
+			t.Error("something was stored")
+		}
+		b = signIn(t, stage, "ann")
+		stage.visit(b, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			w.WriteHeader(http.StatusOK)
+			wantError(t, s.Login("bob", nil), pycket.ErrHeadersSent, "login")
+		})
+		if user, _ := who(t, stage, b); user != "ann" {
+			t.Errorf("the account has become %q", user)
+		}
+		for _, handle := range []string{"", "short", "}{aaaaaaaaaaaaaa", strings.Repeat("a", 17)} {
+			wantError(t, stage.app.Revoke(t.Context(), handle), nil, "revoke", "no handle")
+			_, err := stage.app.RevokeUser(t.Context(), "ann", handle)
+			wantError(t, err, nil, "revoke user", "no handle")
+		}
+	})
+}
+
+func TestYourDevices(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		proxy := newProxy(t, server)
+		s := settings(server)
+		s.Redis.URL = "redis://" + proxy.addr
+		stage := newStage(t, s)
+		began := time.Now()
+		browsers := []*browser{signIn(t, stage, "ann"), signIn(t, stage, "ann"), signIn(t, stage, "ann")}
+		other := signIn(t, stage, "bob")
+		var infos []pycket.SessionInfo
+		stage.visit(browsers[1], func(_ http.ResponseWriter, r *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			s.Set("used", true)
+			var err error
+			if infos, err = stage.app.Sessions(r.Context(), "ann"); err != nil {
+				t.Error(err)
+			}
+		})
+		near := cmpopts.EquateApproxTime(5 * time.Second)
+		want := pycket.SessionInfo{Created: began, LastSeen: began, SignedIn: began, UserAgent: "Go-http-client/1.1"}
+		for i, info := range infos {
+			if len(info.Handle) != 16 || strings.Contains(browsers[i].cookie(), info.Handle) {
+				t.Errorf("handle %q", info.Handle)
+			}
+			want.Handle, want.Current = info.Handle, i == 1
+			if diff := cmp.Diff(want, info, near); diff != "" {
+				t.Errorf("session %d (-want +got):\n%s", i, diff)
+			}
+		}
+		if len(infos) != 3 {
+			t.Fatalf("ann has %d sessions", len(infos))
+		}
+
+		// A handle stays the same after a rotation, and revoking by it is at once.
+		stage.visit(browsers[0], func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			if err := s.Rotate(); err != nil {
+				t.Error(err)
+			}
+		})
+		revoke := func() {
+			if err := stage.app.Revoke(t.Context(), infos[0].Handle); err != nil {
+				t.Error(err)
+			}
+		}
+		revoke() // Redis has then seen the script
+		if trips := proxy.trips(revoke); trips != 1 {
+			t.Errorf("Revoke took %d round trips", trips)
+		}
+		if user, _ := who(t, stage, browsers[0]); user != "" {
+			t.Error("a revoked session is logged in")
+		}
+		if trips := proxy.trips(func() { infos = list(t, stage, "ann") }); trips > 2 || len(infos) != 2 {
+			t.Errorf("Sessions took %d round trips, and ann has %d", trips, len(infos))
+		}
+
+		n, err := stage.app.RevokeUser(t.Context(), "ann", infos[1].Handle)
+		if n != 1 || err != nil {
+			t.Errorf("%d sessions were ended: %v", n, err)
+		}
+		if trips := proxy.trips(func() { n, err = stage.app.RevokeUser(t.Context(), "ann", infos[1].Handle) }); trips > 2 || n != 0 || err != nil {
+			t.Errorf("again: %d in %d round trips: %v", n, trips, err)
+		}
+		for i, want := range []string{"", "", "ann"} {
+			if user, _ := who(t, stage, browsers[i]); user != want {
+				t.Errorf("browser %d is %q, want %q", i, user, want)
+			}
+		}
+		if user, _ := who(t, stage, other); user != "bob" {
+			t.Errorf("bob is %q", user)
+		}
+		if n, err := stage.app.RevokeUser(t.Context(), "ann"); n != 1 || err != nil || len(list(t, stage, "ann")) != 0 {
+			t.Errorf("%d, %v, left: %v", n, err, list(t, stage, "ann"))
+		}
+		for _, key := range server.keys(0) {
+			if strings.HasPrefix(key, "pycket:u:") && len(list(t, stage, "bob")) != 1 {
+				t.Errorf("%s is left", key)
+			}
+		}
+	})
+}
+
+// A revoke by somebody else, while a request is under way: as with Destroy.
+func TestInFlightRevoke(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		site := newSite(t, settings(server))
+		for name, revoke := range map[string]func() error{
+			"Revoke": func() error {
+				infos, err := site.app.Sessions(t.Context(), "ann")
+				if err == nil {
+					err = site.app.Revoke(t.Context(), infos[0].Handle)
+				}
+				return err
+			},
+			"RevokeUser": func() error { _, err := site.app.RevokeUser(t.Context(), "ann"); return err },
+		} {
+			for _, before := range []string{"get:a", "nhas:x", ""} {
+				for _, late := range lateWrites {
+					t.Run(fmt.Sprint(name, " ", before, " ", late), func(t *testing.T) {
+						server.do(0, "FLUSHALL")
+						b := site.browser()
+						b.must("login:ann", "set:a:before", "note:x:y", "add:i:t")
+						old := b.cookie()
+						ops := []string{"hold", late}
+						if before != "" {
+							ops = append([]string{before}, ops...)
+						}
+						slow := b.tab()
+						done := make(chan struct{})
+						var a answer
+						var list []outcome
+						go func() {
+							defer close(done)
+							a, list, _ = slow.try(ops...)
+						}()
+						<-site.holding
+						if err := revoke(); err != nil {
+							t.Error(err)
+						}
+						site.release <- struct{}{}
+						<-done
+						if a.setsCookie() || len(list) == 0 || list[len(list)-1].Err != "ErrGone" {
+							t.Errorf("%v, cookie set: %v", list, a.setsCookie())
+						}
+						wantAnonymous(t, site, old)
+						wantNothingLeft(t, server)
+					})
+				}
+			}
+		}
+	})
+}
+
+// The list of an account heals itself: dead sessions are never listed, living ones always, and nothing is
+// left of those that expired.
+func TestAccountListHeals(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		stage := newStage(t, settings(server))
+		signIn(t, stage, "ann")
+		listKey := ""
+		for _, key := range server.keys(0) {
+			if strings.HasPrefix(key, "pycket:u:") {
+				listKey = key
+			}
+		}
+		dead := 100_000
+		if server.process == nil {
+			dead = 3_000 // miniredis is slow
+		}
+		args := []any{listKey}
+		for i := range dead { // sessions that expired
+			args = append(args, i, fmt.Sprintf("%016d", i))
+			if len(args) > 10_000 {
+				server.do(0, "ZADD", args...)
+				args = args[:1]
+			}
+		}
+		if len(args) > 1 {
+			server.do(0, "ZADD", args...)
+		}
+		if infos := list(t, stage, "ann"); len(infos) != 1 {
+			t.Errorf("ann has %d sessions", len(infos))
+		}
+		if n := server.do(0, "ZCARD", listKey).(int64); n != 1 {
+			t.Errorf("%d entries are left", n)
+		}
+
+		// A list that was lost comes back as its sessions are used; one whose sessions live on stays.
+		b := signIn(t, stage, "bob")
+		for _, key := range server.keys(0) {
+			if strings.HasPrefix(key, "pycket:u:") && key != listKey {
+				server.do(0, "DEL", key)
+			}
+		}
+		stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			s.Set("a", 1)
+		})
+		if infos := list(t, stage, "bob"); len(infos) != 1 {
+			t.Errorf("bob has %d sessions", len(infos))
+		}
+		// Many living sessions come in several answers.
+		if server.process != nil {
+			for range 1100 {
+				signIn(t, stage, "eve")
+			}
+			if infos := list(t, stage, "eve"); len(infos) != 1100 {
+				t.Errorf("eve has %d sessions", len(infos))
+			}
+			keep := list(t, stage, "eve")[1050].Handle
+			if n, err := stage.app.RevokeUser(t.Context(), "eve", keep); n != 1099 || err != nil {
+				t.Errorf("%d were ended: %v", n, err)
+			}
+			if infos := list(t, stage, "eve"); len(infos) != 1 || infos[0].Handle != keep {
+				t.Errorf("eve has %v", infos)
+			}
+		}
+		for _, key := range server.keys(0) {
+			if left := server.do(0, "PTTL", key).(int64); left <= 0 {
+				t.Errorf("%s has a TTL of %d", key, left)
+			}
+		}
+	})
+}
+
+func TestMaxSessionsPerUser(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		s := settings(server)
+		s.MaxSessionsPerUser = 2
+		stage := newStage(t, s)
+		var browsers []*browser
+		for range 4 {
+			browsers = append(browsers, signIn(t, stage, "ann"))
+		}
+		for i, want := range []string{"", "", "ann", "ann"} {
+			if user, _ := who(t, stage, browsers[i]); user != want {
+				t.Errorf("browser %d is %q, want %q", i, user, want)
+			}
+		}
+		// Dead sessions do not count.
+		server.do(0, "DEL", "pycket:s:{"+list(t, stage, "ann")[1].Handle+"}")
+		browsers = append(browsers, signIn(t, stage, "ann"))
+		for i, want := range map[int]string{2: "ann", 3: "", 4: "ann"} {
+			if user, _ := who(t, stage, browsers[i]); user != want {
+				t.Errorf("browser %d is %q, want %q", i, user, want)
+			}
+		}
+		parallel(8, func(int) { signInQuietly(stage.site, "bob") })
+		if n := len(list(t, stage, "bob")); n != 2 {
+			t.Errorf("bob has %d sessions after parallel logins", n)
+		}
+	})
+}
+
+func signInQuietly(site *site, user string) {
+	handle(site.app, newRequest(), func(s *pycket.SessionManager) { s.Login(user, nil) })
+}
+
+func newRequest() *http.Request {
+	r, _ := http.NewRequestWithContext(context.Background(), "GET", "/", nil)
+	return r
+}
+
+func TestRemember(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		s := settings(server)
+		s.IdleTimeout = time.Hour
+		stage := newStage(t, s)
+		const month = 30 * 24 * time.Hour
+		b := stage.browser()
+		a := stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			if err := s.Set("a", "x"); err != nil {
+				t.Error(err)
+			}
+			if err := s.Remember(month); err != nil {
+				t.Error(err)
+			}
+		})
+		if line := strings.Join(a.header["Set-Cookie"], "\n"); strings.Count(line, "PYCKET_ID") != 1 || !strings.Contains(line, "Max-Age=2592000") {
+			t.Errorf("%q", line)
+		}
+		key := server.sessionKey()
+		near := func(what string, want time.Duration) {
+			t.Helper()
+			if left := time.Duration(server.do(0, "PTTL", key).(int64)) * time.Millisecond; left > want || left < want-time.Minute {
+				t.Errorf("%s: %v are left, want %v", what, left, want)
+			}
+		}
+		near("Remember", month)
+		for name, use := range map[string]func(*pycket.SessionManager){
+			"write":  func(s *pycket.SessionManager) { s.Set("b", 1) },
+			"read":   func(s *pycket.SessionManager) { s.Has("a") },
+			"rotate": func(s *pycket.SessionManager) { s.Rotate() },
+		} {
+			server.do(0, "PEXPIRE", key, (month * 8 / 10).Milliseconds())
+			stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+				use(s)
+			})
+			near(name, month)
+		}
+
+		// The cookie is renewed once a tenth of its life has passed, and keeps its lifetime.
+		use := func(b *browser) answer {
+			return stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+				s.Has("a")
+			})
+		}
+		id := idOf(t, b.cookie())
+		for age, want := range map[time.Duration]bool{2 * 24 * time.Hour: false, 4 * 24 * time.Hour: true, 31 * 24 * time.Hour: false} {
+			a := use(b.with(signedFor(t, secret, "PYCKET_ID", id, age, month)))
+			if got := strings.Contains(strings.Join(a.header["Set-Cookie"], ""), "Max-Age=2592000"); got != want {
+				t.Errorf("a cookie %v old is renewed: %v, want %v", age, got, want)
+			}
+		}
+		untouched := stage.visit(b.with(signedFor(t, secret, "PYCKET_ID", id, 4*24*time.Hour, month)),
+			func(http.ResponseWriter, *http.Request, *pycket.SessionManager, *pycket.NotificationManager) {})
+		if untouched.setsCookie() {
+			t.Error("an untouched session's cookie is renewed")
+		}
+
+		// But not if another request has rotated the id meanwhile.
+		due := b.with(signedFor(t, secret, "PYCKET_ID", id, 4*24*time.Hour, month))
+		a = stage.visit(due, func(_ http.ResponseWriter, r *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			if found, err := s.Has("a"); !found || err != nil {
+				t.Error(found, err)
+			}
+			handleCookie(stage.site, due.cookie(), func(s *pycket.SessionManager) {
+				if err := s.Rotate(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+		if a.setsCookie() {
+			t.Error("a renewed cookie replaces that of a newer id")
+		}
+
+		// 400 days are the most.
+		a = stage.visit(stage.browser(), func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			if err := s.Remember(1000 * 24 * time.Hour); err != nil {
+				t.Error(err)
+			}
+		})
+		if line := strings.Join(a.header["Set-Cookie"], "\n"); !strings.Contains(line, "Max-Age=34560000") {
+			t.Errorf("%q", line)
+		}
+	})
+}
+
+// handleCookie runs a request with a cookie, without a server around it.
+func handleCookie(site *site, cookie string, use func(*pycket.SessionManager)) *http.Response {
+	r := newRequest()
+	r.AddCookie(&http.Cookie{Name: "PYCKET_ID", Value: cookie})
+	return handle(site.app, r, use)
+}
+
+// A persistent cookie of ExpiresDays is renewed like one of Remember.
+func TestPersistentCookieIsRenewed(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		s := settings(server)
+		s.Cookies.ExpiresDays = 10
+		site := newSite(t, s)
+		b := site.browser()
+		b.must("set:a:b")
+		id := idOf(t, b.cookie())
+		old := b.with(signedFor(t, secret, "PYCKET_ID", id, 25*time.Hour, 240*time.Hour))
+		if a, _ := old.do("get:a"); !strings.Contains(strings.Join(a.header["Set-Cookie"], ""), "Max-Age=864000") {
+			t.Errorf("%q", a.header["Set-Cookie"])
+		}
+		if string(idOf(t, old.cookie())) != string(id) {
+			t.Error("the id has changed")
+		}
+	})
+}
+
+func TestAbsoluteTimeoutAndRemember(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		s := settings(server)
+		s.AbsoluteTimeout = 2 * time.Hour
+		stage := newStage(t, s)
+		b := signIn(t, stage, "ann")
+		stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			if err := s.Remember(30 * 24 * time.Hour); err != nil {
+				t.Error(err)
+			}
+		})
+		for _, key := range server.keys(0) {
+			if left := server.do(0, "PTTL", key).(int64); left > (2 * time.Hour).Milliseconds() {
+				t.Errorf("%s may stand %d ms", key, left)
+			}
+		}
+	})
+}
+
+func TestClearSiteData(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		for _, on := range []bool{true, false} {
+			s := settings(server)
+			s.Cookies.ClearSiteData = on
+			site := newSite(t, s)
+			b := site.browser()
+			b.must("set:a:b")
+			a, _ := b.do("destroy")
+			if got := a.header.Get("Clear-Site-Data"); (got == `"cache", "storage"`) != on {
+				t.Errorf("set: %v, Clear-Site-Data: %q", on, got)
+			}
+		}
+	})
+}

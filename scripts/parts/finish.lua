@@ -1,0 +1,14 @@
+-- Ends the session under a key, and all that hangs on it. What stays for LATE milliseconds is a mark
+-- without data, so that a late write can tell "ended just now" from "expired long ago".
+local function finish(key)
+  local user = redis.call('HGET', key, 'pycket:user')
+  redis.call('DEL', key)
+  local tag = string.sub(key, #PREFIX + 3)
+  if NDB ~= DB then redis.call('SELECT', NDB) end
+  redis.call('DEL', PREFIX .. 'n:' .. tag, PREFIX .. 'm:' .. tag)
+  if NDB ~= DB then redis.call('SELECT', DB) end
+  if user then redis.call('ZREM', PREFIX .. 'u:{' .. redis.sha1hex(user) .. '}', string.sub(tag, 2, -2)) end
+  local t = redis.call('TIME')
+  redis.call('HSET', key, 'pycket:ended', t[1] .. string.sub('00000' .. t[2], -6, -4))
+  redis.call('PEXPIRE', key, LATE)
+end

@@ -1,0 +1,12 @@
+-- Gives a session an idle timeout of its own. ARGV[2]: '1' if the session may be made by this;
+-- ARGV[3]: milliseconds.
+--@ begin
+if not living then
+  --@ born
+end
+idle = tonumber(ARGV[3])
+redis.call('HSET', key, 'pycket:idle', ARGV[3])
+--@ count
+redis.call('HSET', key, 'pycket:id', record)
+--@ keep
+return OK
