@@ -109,7 +109,7 @@ func newCookies(s CookieSettings, secrets []string, keyspace string) (*cookies, 
 	if c.name == "" {
 		c.name = defaultCookieName
 	}
-	template := http.Cookie{
+	template := http.Cookie{ // #nosec G124 -- Secure is decided for each request
 		Name:        c.name,
 		Path:        s.Path,
 		Domain:      s.Domain,
@@ -157,7 +157,7 @@ func newCookies(s CookieSettings, secrets []string, keyspace string) (*cookies, 
 	return c, nil
 }
 
-func checkCookieSettings(s CookieSettings, cookie http.Cookie) error {
+func checkCookieSettings(s CookieSettings, cookie http.Cookie) error { // #nosec G124 -- a copy to be checked
 	if math.IsNaN(s.ExpiresDays) || s.ExpiresDays < 0 {
 		return errors.New("Cookies.ExpiresDays is negative or no number; use 0 for a cookie that ends with the browser, or up to 400 days")
 	}
@@ -220,7 +220,8 @@ func newCookieCodec(secret, keyspace string, encrypt bool) (*securecookie.Secure
 
 // encode signs the id and, in four bytes, the cookie's lifetime.
 func (c *cookies) encode(id *sessionID, lifetime int64) (string, error) {
-	return c.codecs[0].Encode(c.name, binary.BigEndian.AppendUint32(slices.Clone(id.bytes[:]), uint32(lifetime)))
+	seconds := uint32(lifetime) // #nosec G115 -- 400 days at most
+	return c.codecs[0].Encode(c.name, binary.BigEndian.AppendUint32(slices.Clone(id.bytes[:]), seconds))
 }
 
 // find gives the first cookie in the request that one of the secrets has signed. All others, whatever is

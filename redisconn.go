@@ -29,6 +29,9 @@ type redisConn struct {
 	socket net.Conn
 	in     *bufio.Reader
 	reused bool // it has carried out a command
+
+	// Deadlines are set ahead, for many commands: setting one costs as much as parsing a reply.
+	readUntil, writeUntil time.Time
 }
 
 // reply is what Redis answers to a command: kind is the first byte of RESP, '_' for nil.
@@ -43,8 +46,8 @@ var errProtocol = errors.New("redis: the reply is malformed")
 // readBuffer holds the replies of many small commands at once.
 const readBuffer = 16 << 10
 
-// patience is how long a reader waits before it takes pains to be interruptible: most replies are there
-// long before.
+// patience is how long a reader waits, at most, before it takes pains to be interruptible: most replies
+// are there long before.
 const patience = 5 * time.Millisecond
 
 // await waits for a reply to begin. Nothing is lost if it ends without one: the error is then the
@@ -53,14 +56,19 @@ func (c *redisConn) await(ctx context.Context, deadline time.Time) error {
 	if c.in.Buffered() > 0 {
 		return nil
 	}
-	soon := time.Now().Add(patience)
-	if deadline.Before(soon) {
-		soon = deadline
+	if now := time.Now(); c.readUntil.Before(now.Add(patience/2)) || c.readUntil.After(deadline) {
+		soon := now.Add(patience)
+		if deadline.Before(soon) {
+			soon = deadline
+		}
+		if err := c.setReadDeadline(soon); err != nil {
+			return err
+		}
 	}
-	if err := c.peek(soon); err == nil || soon == deadline || !errors.Is(err, os.ErrDeadlineExceeded) {
+	if _, err := c.in.Peek(1); err == nil || c.readUntil == deadline || !errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
 	}
-	if err := c.socket.SetReadDeadline(deadline); err != nil {
+	if err := c.setReadDeadline(deadline); err != nil {
 		return err
 	}
 	interrupted := make(chan struct{})
@@ -76,15 +84,21 @@ func (c *redisConn) await(ctx context.Context, deadline time.Time) error {
 	if err != nil {
 		return ctx.Err()
 	}
-	return c.socket.SetReadDeadline(deadline)
+	return c.setReadDeadline(deadline)
 }
 
-func (c *redisConn) peek(deadline time.Time) error {
-	if err := c.socket.SetReadDeadline(deadline); err != nil {
-		return err
+func (c *redisConn) setReadDeadline(t time.Time) error {
+	c.readUntil = t
+	return c.socket.SetReadDeadline(t)
+}
+
+// mayWrite allows writing until the deadline, or up to slack less.
+func (c *redisConn) mayWrite(deadline time.Time, slack time.Duration) error {
+	if !c.writeUntil.Before(deadline.Add(-slack)) && !c.writeUntil.After(deadline) {
+		return nil
 	}
-	_, err := c.in.Peek(1)
-	return err
+	c.writeUntil = deadline
+	return c.socket.SetWriteDeadline(deadline)
 }
 
 // receive reads one reply, of which await has seen the beginning.
@@ -100,7 +114,7 @@ func (c *redisConn) receive(deadline time.Time) (reply, error) {
 		return r, err
 	}
 	// The rest is still on its way.
-	if err := c.socket.SetReadDeadline(deadline); err != nil {
+	if err := c.setReadDeadline(deadline); err != nil {
 		return reply{}, err
 	}
 	frame, err := c.readFrame(nil)
@@ -218,7 +232,7 @@ func (c *redisConn) Do(string, ...any) (any, error) { return c, nil }
 
 // carryOut sends one command and reads its reply.
 func (c *redisConn) carryOut(ctx context.Context, deadline time.Time, command string, args []any) (reply, error) {
-	err := c.socket.SetWriteDeadline(deadline)
+	err := c.mayWrite(deadline, 0)
 	if err == nil {
 		err = c.Send(command, args...)
 	}

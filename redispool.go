@@ -400,7 +400,7 @@ func (l *lane) write() {
 		l.waiting = append(l.waiting, batch...)
 		conn, deadline := l.conn, batch[0].deadline
 		l.mu.Unlock()
-		err := conn.socket.SetWriteDeadline(deadline)
+		err := conn.mayWrite(deadline, l.pool.timeout/2)
 		for _, c := range batch {
 			if err == nil {
 				err = conn.Send(c.command, c.args...)
@@ -565,7 +565,7 @@ func (l *lane) connect(deadline time.Time) {
 func (l *lane) failed() {
 	pause := min(firstPause<<min(l.failures, 10), lastPause)
 	l.failures++
-	l.retryAt = time.Now().Add(pause - rand.N(pause/2))
+	l.retryAt = time.Now().Add(pause - rand.N(pause/2)) // #nosec G404 -- nobody gains from guessing it
 }
 
 // close waits for what is on its way, which ends within the timeout.
