@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -44,7 +45,7 @@ var (
 // authentication are one step, and one round trip. Call it when the user has proved who they are, in
 // place of [SessionManager.Rotate]. Like that it returns ErrHeadersSent, and does nothing, if the new
 // cookie could not be sent. With Settings.MaxSessionsPerUser, the account's oldest sessions end if it has
-// more now.
+// more now. What [SessionManager.Remember] was called for before is forgotten: call it after Login.
 func (m *SessionManager) Login(user string, values Values) error {
 	if user == "" {
 		return failed("login", errNoUser)
@@ -62,24 +63,28 @@ func (m *SessionManager) bind(user string, values Values, login bool) error {
 	if len(user) > maxUser {
 		return fmt.Errorf("%w: the account's name has %d bytes, and may have %d", ErrTooLarge, len(user), maxUser)
 	}
-	q, err := m.enter()
-	if err != nil {
-		return err
-	}
-	defer q.mu.Unlock()
-	args, err := q.pairs(values)
+	args, err := m.encode(func(q *request) ([]any, error) { return q.pairs(values) })
 	if err != nil {
 		return err
 	}
 	if args == nil {
 		args = make([]any, 1, 5)
 	}
+	q, err := m.enter()
+	if err != nil {
+		return err
+	}
+	defer q.mu.Unlock()
+	if user == "" && q.id == nil && !q.ended {
+		return nil // nobody's session, and nobody's it stays
+	}
 	if login && q.id != nil && q.committed.Load() {
 		return ErrHeadersSent
 	}
 	pairs := len(args)
 	agent := q.http.UserAgent()
-	args = append(args, nil, user, flag(login), agent[:min(len(agent), maxAgent)])
+	agent = strings.ToValidUTF8(agent[:min(len(agent), maxAgent)], "")
+	args = append(args, nil, user, flag(login), agent)
 	var next *sessionID
 	if _, err := q.writeAs(&q.app.store.login, args, func(fresh bool) {
 		next = q.id
@@ -90,9 +95,9 @@ func (m *SessionManager) bind(user string, values Values, login bool) error {
 	}); err != nil {
 		return err
 	}
-	if next != q.id {
+	if login {
 		q.adopt(next)
-		q.cookie = setCookie
+		q.cookie, q.lifetime = setCookie, q.app.cookies.lifetime
 	}
 	q.snapshot = snapshot{} // Redis has set the time
 	for i := 1; i < pairs; i += 2 {
@@ -166,31 +171,24 @@ func (m *SessionManager) remember(idle time.Duration) error {
 // of a request, its own session is marked as current.
 func (a *App) Sessions(ctx context.Context, user string) ([]SessionInfo, error) {
 	current := currentHandle(ctx)
-	infos := []SessionInfo{}
-	for {
-		list, err := a.members(ctx, user, len(infos))
-		if err != nil {
-			return nil, failed("sessions", err)
+	infos, listed := []SessionInfo{}, map[string]bool{}
+	err := a.members(ctx, user, nil, func(handle string, rest *answer) {
+		info := SessionInfo{Handle: handle, Current: handle == current}
+		for _, into := range []*time.Time{&info.Created, &info.LastSeen, &info.SignedIn} {
+			at, _ := rest.next()
+			*into = millis(at)
 		}
-		more := list.ends('M')
-		for {
-			handle, _ := list.next()
-			if len(list.text) == 0 { // that was the mark
-				break
-			}
-			info := SessionInfo{Handle: string(handle), Current: string(handle) == current}
-			for _, into := range []*time.Time{&info.Created, &info.LastSeen, &info.SignedIn} {
-				at, _ := list.next()
-				*into = millis(at)
-			}
-			agent, _ := list.next()
-			info.UserAgent = string(agent)
+		agent, _ := rest.next()
+		info.UserAgent = string(agent)
+		if !listed[handle] {
+			listed[handle] = true
 			infos = append(infos, info)
 		}
-		if !more {
-			return infos, nil
-		}
+	})
+	if err != nil {
+		return nil, failed("sessions", err)
 	}
+	return infos, nil
 }
 
 // Revoke ends a session by its handle: its id is dead at once, on every server, and requests that are
@@ -200,53 +198,55 @@ func (a *App) Revoke(ctx context.Context, handle string) error {
 	if !isHandle(handle) {
 		return failed("revoke", errHandle)
 	}
-	_, _, err := a.store.run(ctx, &a.store.revoke, place{a.store.prefix + "s:{" + handle + "}", ""})
+	_, _, err := a.store.run(ctx, time.Now(), &a.store.revoke, place{a.store.prefix + "s:{" + handle + "}", ""})
 	return failed("revoke", err)
 }
 
 // RevokeUser ends all sessions of an account but those with the handles given, and says how many it has
 // ended: "log out everywhere", or everywhere else.
 func (a *App) RevokeUser(ctx context.Context, user string, except ...string) (int, error) {
-	args := []any{"-"}
+	spared := []any{"-"}
 	for _, handle := range except {
 		if !isHandle(handle) {
 			return 0, failed("revoke user", errHandle)
 		}
-		args = append(args, handle)
+		spared = append(spared, handle)
 	}
-	ended, spared := 0, 0
-	for {
-		list, err := a.members(ctx, user, spared, args...)
-		if err != nil {
-			return ended, failed("revoke user", err)
-		}
-		more := list.ends('M')
-		for {
-			handle, _ := list.next()
-			if len(list.text) == 0 { // that was the mark
-				break
-			}
-			if len(handle) == 0 {
-				spared++
-			} else {
-				ended++
-			}
-		}
-		if !more {
-			return ended, nil
-		}
-	}
+	ended := 0
+	err := a.members(ctx, user, spared, func(string, *answer) { ended++ })
+	return ended, failed("revoke user", err)
 }
 
-// members runs the script that lists an account's sessions, or ends them.
-func (a *App) members(ctx context.Context, user string, from int, args ...any) (answer, error) {
+// members runs the script that lists an account's sessions, or ends them, as often as it takes, and hands
+// every one it names to the caller, who takes the rest of what is said of it. From one time to the next it
+// goes on by score, and not by rank, which moves when others end.
+func (a *App) members(ctx context.Context, user string, args []any, each func(handle string, rest *answer)) error {
 	sum := sha1.Sum([]byte(user)) // #nosec G401 -- a name; the scripts compare the accounts themselves
 	list := place{a.store.prefix + "u:{" + hex.EncodeToString(sum[:]) + "}", user}
-	v, found, err := a.store.run(ctx, &a.store.sessions, list, append([]any{from}, args...)...)
-	if err == nil && (v != done || found.kind != '*') {
-		err = errMalformed
+	for from := "-inf"; ; {
+		v, found, err := a.store.run(ctx, time.Now(), &a.store.sessions, list, append([]any{from}, args...)...)
+		if err != nil {
+			return err
+		}
+		if v != done || found.kind != '*' {
+			return errMalformed
+		}
+		more := found.ends('M')
+		for {
+			item, ok := found.next()
+			if !ok {
+				return errMalformed
+			}
+			if len(found.text) == len("$1\r\nM\r\n") { // only the mark is left: that was the score
+				from = string(item)
+				break
+			}
+			each(string(item), &found)
+		}
+		if !more {
+			return nil
+		}
 	}
-	return found, err
 }
 
 // currentHandle is the handle of the session of the request that ctx belongs to.
@@ -257,6 +257,7 @@ func currentHandle(ctx context.Context) string {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.touched = true
 	q.identify()
 	if q.id == nil {
 		return ""

@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"reflect"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // A Codec turns values into the bytes that stand in Redis, one value at a time, and back.
@@ -58,7 +60,7 @@ func (JSON) Encode(value any) ([]byte, error) {
 		return nil, err
 	}
 	data := bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
-	if replacedText(data) {
+	if _, own := value.(json.Marshaler); !utf8.Valid(data) || !own && replacedText(data) {
 		return nil, errors.New("it holds text that is not UTF-8, which JSON cannot carry: store it as []byte, or use the Gob codec")
 	}
 	return data, nil
@@ -122,7 +124,7 @@ func decodePlain(data []byte, into any) bool {
 }
 
 func decodeInt(data []byte) (int64, bool) {
-	if len(data) == 0 || data[0] == '+' || data[0] == '0' && len(data) > 1 {
+	if len(data) == 0 || data[0] == '+' || data[0] == '0' && len(data) > 1 || data[0] == '-' && len(data) > 1 && data[1] == '0' {
 		return 0, false
 	}
 	n, err := strconv.ParseInt(string(data), 10, 64)
@@ -152,7 +154,7 @@ func decodeAny[T any](data []byte, into *T) error {
 	if err := dec.Decode(into); err != nil {
 		return err
 	}
-	if dec.More() {
+	if _, err := dec.Token(); err != io.EOF {
 		return errors.New("more than one JSON value")
 	}
 	var whole any = *into
@@ -213,6 +215,9 @@ func (Gob) Encode(value any) ([]byte, error) {
 		if v.IsNil() {
 			return []byte{}, nil
 		}
+	}
+	for v.Kind() == reflect.Pointer && !v.IsNil() && !encodesItself(v.Type().Elem()) {
+		v = v.Elem() // as gob does
 	}
 	switch {
 	case v.CanInt() && !encodesItself(v.Type()):

@@ -9,11 +9,10 @@ import (
 )
 
 // stillOpen tells, without a round trip, whether the peer has closed a connection that was idle. It
-// looks at what the kernel has received and takes nothing away, so it is no read. Bytes that nobody
-// asked for make a connection useless too, but for what TLS sends on its own.
-func stillOpen(c net.Conn) bool {
-	encrypted, isTLS := c.(*tls.Conn)
-	if isTLS {
+// looks at what the kernel has received and takes nothing away, so it is no read. Bytes that were not
+// expected make a connection useless too: they may be the farewell of TLS.
+func stillOpen(c net.Conn, expected bool) bool {
+	if encrypted, ok := c.(*tls.Conn); ok {
 		c = encrypted.NetConn()
 	}
 	sc, ok := c.(syscall.Conn)
@@ -28,7 +27,7 @@ func stillOpen(c net.Conn) bool {
 	err = raw.Control(func(fd uintptr) { // Control, since Read would mind a deadline that has passed
 		var buf [1]byte
 		n, _, err := syscall.Recvfrom(int(fd), buf[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		open = n > 0 && isTLS || err == syscall.EAGAIN || err == syscall.EWOULDBLOCK || err == syscall.EINTR
+		open = n > 0 && expected || err == syscall.EAGAIN || err == syscall.EWOULDBLOCK || err == syscall.EINTR
 	})
 	return err == nil && open
 }

@@ -513,7 +513,10 @@ func newProxy(t *testing.T, server *redisServer) *proxy {
 
 func (p *proxy) serve(client net.Conn) {
 	defer client.Close()
-	redis, err := net.Dial("tcp", p.upstream)
+	p.mu.Lock()
+	upstream := p.upstream
+	p.mu.Unlock()
+	redis, err := net.Dial("tcp", upstream)
 	if err != nil {
 		return
 	}
@@ -713,14 +716,14 @@ func newBreaker(t *testing.T, server *redisServer) *breaker {
 				answer := make([]byte, 64<<10)
 				for {
 					n, err := redis.Read(answer)
-					if err != nil || b.armed.CompareAndSwap(true, false) {
-						return
-					}
 					b.mu.Lock()
 					for b.held {
 						b.changed.Wait()
 					}
 					b.mu.Unlock()
+					if err != nil || b.armed.CompareAndSwap(true, false) {
+						return
+					}
 					client.Write(answer[:n])
 				}
 			}()

@@ -4,6 +4,7 @@ package pycket_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -320,4 +321,54 @@ func countLines(text []byte) (n int) {
 		}
 	}
 	return n
+}
+
+// After a failover behind one address, the connection to the old master is given up, under load too.
+func TestFailoverBehindOneAddress(t *testing.T) {
+	old, next := startRedis(t), startRedis(t)
+	proxy := newProxy(t, old)
+	app := newApp(t, pycket.Settings{Secrets: []string{secret}, Redis: pycket.RedisSettings{URL: "redis://" + proxy.addr, Timeout: timeout}})
+	v := newVisitor(t, app)
+	old.do(0, "REPLICAOF", "127.0.0.1", "1")
+	proxy.mu.Lock()
+	proxy.upstream = next.addr
+	proxy.mu.Unlock()
+	parallel(8, func(int) {
+		var err error
+		for range 20 { // the first are told that it is read-only, and the next go to the new one
+			v.do(func(s *pycket.SessionManager) { err = s.Set("a", 1) })
+			if err == nil {
+				return
+			}
+		}
+		t.Errorf("after the failover: %v", err)
+	})
+}
+
+// A request that went away leaves its reply behind; that does not hide that the connection has died.
+func TestAbandonedThenRestarted(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		breaker := newBreaker(t, server)
+		app := newApp(t, pycket.Settings{Secrets: []string{secret}, Redis: pycket.RedisSettings{URL: "redis://" + breaker.addr, Timeout: timeout}})
+		v := newVisitor(t, app)
+		breaker.hold()
+		ctx, cancel := context.WithCancel(t.Context())
+		r := httptest.NewRequestWithContext(ctx, "GET", "/", nil)
+		r.AddCookie(v.cookie)
+		left := make(chan error)
+		go handle(app, r, func(s *pycket.SessionManager) { _, err := s.Keys(); left <- err })
+		breaker.awaitCommands(1)
+		cancel()
+		if err := <-left; err == nil {
+			t.Error("no error")
+		}
+		breaker.armed.Store(true) // the connection breaks with the answer that nobody waits for
+		breaker.pass()
+		time.Sleep(50 * time.Millisecond) // idle
+		v.do(func(s *pycket.SessionManager) {
+			if err := s.Set("a", 1); err != nil {
+				t.Errorf("the next request: %v", err)
+			}
+		})
+	})
 }

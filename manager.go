@@ -16,7 +16,7 @@ type Values map[string]any
 //
 // Names may be any bytes, the empty name too, but not begin with "pycket:" (ErrReserved). Values are
 // what the codec takes. Every operation is one round trip to Redis at most, is carried out by Redis in
-// one step, and uses the request's context. Managers may be used by several goroutines of a request at
+// one step, and ends with the context of the request that App.Wrap was given. Managers may be used by several goroutines of a request at
 // once. An operation that returns nil was acknowledged by Redis.
 type Manager interface {
 	// Set stores a value. The first Set of a new visitor makes the session and its cookie.
@@ -69,6 +69,15 @@ func (m *manager) enter() (*request, error) {
 	return m.request, m.request.enter()
 }
 
+// encode makes arguments before the operation begins: codecs run code of the application, which may use
+// the session itself.
+func (m *manager) encode(encode func(*request) ([]any, error)) ([]any, error) {
+	if m.cause != nil {
+		return nil, m.cause
+	}
+	return encode(m.request)
+}
+
 // A SessionManager is the session of one request: values kept in Redis under the id in the browser's
 // cookie. Get one by [SessionMixin] or [NewSessionManager].
 //
@@ -100,15 +109,15 @@ func (m *SessionManager) SetMany(values Values) error {
 }
 
 func (m *SessionManager) set(encode func(*request) ([]any, error)) error {
+	args, err := m.encode(encode)
+	if err != nil || len(args) == 0 {
+		return err
+	}
 	q, err := m.enter()
 	if err != nil {
 		return err
 	}
 	defer q.mu.Unlock()
-	args, err := encode(q)
-	if err != nil || len(args) == 0 {
-		return err
-	}
 	if _, err := q.write(&q.app.store.set, args); err != nil {
 		return err
 	}
@@ -264,15 +273,15 @@ func update[T any](s *SessionManager, op, name string, initial T, change func(T)
 
 // swap sets a value if what stands in Redis is what was seen, and otherwise learns what stands there.
 func (m *SessionManager) swap(name string, seen []byte, value any) (bool, error) {
+	data, err := m.request.encode(value)
+	if err != nil {
+		return false, err
+	}
 	q, err := m.enter()
 	if err != nil {
 		return false, err
 	}
 	defer q.mu.Unlock()
-	data, err := q.encode(value)
-	if err != nil {
-		return false, err
-	}
 	args := append(make([]any, 0, 4), nil, name, data)
 	if seen != nil {
 		args = append(args, seen)

@@ -40,15 +40,15 @@ func (m *NotificationManager) SetMany(values Values) error {
 }
 
 func (m *NotificationManager) set(encode func(*request) ([]any, error)) error {
+	args, err := m.encode(encode)
+	if err != nil || len(args) == 0 {
+		return err
+	}
 	q, err := m.enter()
 	if err != nil {
 		return err
 	}
 	defer q.mu.Unlock()
-	args, err := encode(q)
-	if err != nil || len(args) == 0 {
-		return err
-	}
 	_, err = q.write(&q.app.store.notify, args)
 	return err
 }
@@ -63,26 +63,41 @@ func (m *NotificationManager) lookup(name string, into any) (bool, error) {
 	if err := errors.Join(checkName(name), checkTarget(into)); err != nil {
 		return false, err
 	}
-	q, err := m.enter()
+	taken, err := m.ask(func(q *request) (answer, error) {
+		_, a, err := q.inquire(&q.app.store.take, name)
+		return a, err
+	})
 	if err != nil {
 		return false, err
 	}
-	defer q.mu.Unlock()
-	_, a, err := q.inquire(&q.app.store.take, name)
-	if err != nil {
-		return false, err
-	}
-	data, _ := a.next()
+	data, _ := taken.next()
 	if data == nil {
 		return false, nil
 	}
-	if err := decodeInto(q.app.settings.Codec, data, into); err != nil {
-		if _, _, lost := q.inquire(&q.app.store.notify, "r", name, data); lost != nil {
+	if err := decodeInto(m.request.app.settings.Codec, data, into); err != nil {
+		if _, lost := m.ask(func(q *request) (answer, error) {
+			v, a, err := q.inquire(&q.app.store.notify, "r", name, data)
+			if err == nil && v != done {
+				err = ErrGone
+			}
+			return a, err
+		}); lost != nil {
 			return false, fmt.Errorf("%w, and it could not be put back: %w", err, lost)
 		}
 		return false, err
 	}
 	return true, nil
+}
+
+// ask carries out an operation and lets go of the request before its answer is decoded: codecs run code of
+// the application, which may use the session itself.
+func (m *NotificationManager) ask(operation func(*request) (answer, error)) (answer, error) {
+	q, err := m.enter()
+	if err != nil {
+		return answer{}, err
+	}
+	defer q.mu.Unlock()
+	return operation(q)
 }
 
 // Peek reads a notification and leaves it. If it can't be read into the type of the variable that into
@@ -167,47 +182,49 @@ func (m *NotificationManager) Add(level, text string) error {
 }
 
 func (m *NotificationManager) add(message Message) error {
+	args, err := m.encode(func(q *request) ([]any, error) {
+		data, err := q.encode(message)
+		return []any{nil, data}, err
+	})
+	if err != nil {
+		return err
+	}
 	q, err := m.enter()
 	if err != nil {
 		return err
 	}
 	defer q.mu.Unlock()
-	data, err := q.encode(message)
-	if err != nil {
-		return err
-	}
-	_, err = q.write(&q.app.store.add, []any{nil, data})
+	_, err = q.write(&q.app.store.add, args)
 	return err
 }
 
 // Drain takes all queued messages out, in the order in which they were added. Each is handed to one
 // request only. Messages that can't be decoded are left out, and the error says how many.
 func (m *NotificationManager) Drain() ([]Message, error) {
-	q, err := m.enter()
-	if err != nil {
-		return nil, failed("drain", err)
-	}
-	defer q.mu.Unlock()
-	_, a, err := q.inquire(&q.app.store.drain)
+	a, err := m.ask(func(q *request) (answer, error) {
+		_, a, err := q.inquire(&q.app.store.drain)
+		return a, err
+	})
 	if err != nil {
 		return nil, failed("drain", err)
 	}
 	var messages []Message
 	var spoilt int
+	var cause error
 	for {
 		data, more := a.next()
 		if !more {
 			break
 		}
 		var message Message
-		if err = decodeInto(q.app.settings.Codec, data, &message); err != nil {
-			spoilt++
+		if err := decodeInto(m.request.app.settings.Codec, data, &message); err != nil {
+			spoilt, cause = spoilt+1, err
 			continue
 		}
 		messages = append(messages, message)
 	}
 	if spoilt > 0 {
-		return messages, failed("drain", fmt.Errorf("%d messages are spoilt: %w", spoilt, err))
+		return messages, failed("drain", fmt.Errorf("%d messages are spoilt: %w", spoilt, cause))
 	}
 	return messages, nil
 }

@@ -137,7 +137,7 @@ func (a *App) Wrap(next http.Handler) http.Handler {
 
 // Ping asks Redis for a sign of life.
 func (a *App) Ping(ctx context.Context) error {
-	_, err := a.store.redis.do(ctx, true, "PING")
+	_, err := a.store.redis.do(ctx, time.Now(), true, "PING")
 	return failed("ping", err)
 }
 

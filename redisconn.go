@@ -56,7 +56,7 @@ func (c *redisConn) await(ctx context.Context, deadline time.Time) error {
 	if c.in.Buffered() > 0 {
 		return nil
 	}
-	if now := time.Now(); c.readUntil.Before(now.Add(patience/2)) || c.readUntil.After(deadline) {
+	if now := time.Now(); c.readUntil.Before(now.Add(patience/2)) || c.readUntil.After(now.Add(patience)) || c.readUntil.After(deadline) {
 		soon := now.Add(patience)
 		if deadline.Before(soon) {
 			soon = deadline
@@ -81,6 +81,7 @@ func (c *redisConn) await(ctx context.Context, deadline time.Time) error {
 		return err
 	}
 	<-interrupted // or its deadline would hit whoever reads next
+	c.readUntil = time.Time{}
 	if err != nil {
 		return ctx.Err()
 	}
@@ -136,10 +137,16 @@ func (c *redisConn) readFrame(frame []byte) ([]byte, error) {
 	case header == 0:
 		return nil, errProtocol
 	case line[0] == '$' && n >= 0:
-		have := len(frame)
-		frame = slices.Grow(frame, n+2)[:have+n+2]
-		_, err := io.ReadFull(c.in, frame[have:])
-		return frame, err
+		for left := n + 2; left > 0; { // memory is taken as bytes arrive, and not because they are promised
+			have, part := len(frame), min(left, 64<<10)
+			frame = slices.Grow(frame, part)[:have+part]
+			if _, err := io.ReadFull(c.in, frame[have:]); err != nil {
+				return nil, err
+			}
+			left -= part
+		}
+	case line[0] == '*' && len(frame) > len(line): // the scripts make no list in a list
+		return nil, errProtocol
 	case line[0] == '*':
 		for range n {
 			if frame, err = c.readFrame(frame); err != nil {
@@ -167,7 +174,11 @@ func frameSize(b []byte) int {
 		size += n + 2
 	case b[0] == '*':
 		for range n {
-			item := frameSize(b[min(size, len(b)):])
+			rest := b[min(size, len(b)):]
+			if len(rest) == 0 || rest[0] == '*' {
+				return 0
+			}
+			item := frameSize(rest)
 			if item == 0 {
 				return 0
 			}
@@ -251,6 +262,9 @@ func (c *redisConn) carryOut(ctx context.Context, deadline time.Time, command st
 		return r, &brokenError{err, c.reused}
 	}
 	c.reused = true
+	if r.notMaster() {
+		c.Close()
+	}
 	return r, nil
 }
 
@@ -318,6 +332,9 @@ func parseRedisURL(raw string) (t redisTarget, err error) {
 	}
 	if u.Opaque != "" {
 		return t, errors.New("Redis.URL lacks the two slashes after the scheme; use redis://host:port")
+	}
+	if u.RawQuery != "" {
+		return t, errors.New("Redis.URL has a query, and nothing in it is known; leave it away")
 	}
 	host, port := u.Hostname(), u.Port()
 	if host == "" {

@@ -1,7 +1,9 @@
 package pycket
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -118,7 +120,7 @@ func newRedisPool(s RedisSettings) (p *redisPool, db, notificationsDB int, err e
 		IdleTimeout: idleClose,
 		DialContext: func(ctx context.Context) (redis.Conn, error) { return target.dial(ctx, db) },
 		TestOnBorrow: func(c redis.Conn, lastUsed time.Time) error {
-			if time.Since(lastUsed) > idleCheck && !stillOpen(c.(*redisConn).socket) {
+			if conn := c.(*redisConn); time.Since(lastUsed) > idleCheck && !stillOpen(conn.socket, !conn.reused) {
 				return net.ErrClosed
 			}
 			return nil
@@ -129,14 +131,13 @@ func newRedisPool(s RedisSettings) (p *redisPool, db, notificationsDB int, err e
 	return p, db, notificationsDB, nil
 }
 
-// do carries out one command within the timeout and the context's deadline. A command that was begun is
+// do carries out one command within the timeout, from when the operation began, and the context's deadline. A command that was begun is
 // carried out even if the context is cancelled: a browser that goes away loses no write, it only isn't
 // told.
 //
 // repeatable says that doing the command twice is as good as once, however late the first time. Such a
 // command is tried again if its connection broke under it, on a new one.
-func (p *redisPool) do(ctx context.Context, repeatable bool, command string, args ...any) (reply, error) {
-	began := time.Now()
+func (p *redisPool) do(ctx context.Context, began time.Time, repeatable bool, command string, args ...any) (reply, error) {
 	deadline := began.Add(p.timeout)
 	try := p.lane.do
 	if cap(p.slots) > 0 && isLarge(args) {
@@ -176,6 +177,12 @@ func isLarge(args []any) bool {
 		}
 	}
 	return size > largeCommand
+}
+
+// notMaster tells whether Redis said that it is not, or not yet, the one to ask: after a failover behind
+// one address, a new connection leads to the one that is.
+func (r reply) notMaster() bool {
+	return r.kind == '-' && (bytes.Contains(r.text, []byte("READONLY")) || bytes.HasPrefix(r.text, []byte("MASTERDOWN")) || bytes.HasPrefix(r.text, []byte("LOADING")))
 }
 
 // err turns what Redis said into this package's errors.
@@ -265,6 +272,7 @@ type lane struct {
 	borrowed   redis.Conn // of redigo's pool; nil if there is no connection
 	conn       *redisConn
 	connecting bool
+	leaving    bool    // the connection is to be given up when all that was written is answered
 	queue      []*call // not yet written
 	waiting    []*call // written, oldest first; replies come in this order
 	writing    bool    // somebody writes, or is about to
@@ -325,7 +333,7 @@ func (l *lane) do(ctx context.Context, now, deadline time.Time, command string, 
 	switch {
 	case l.conn == nil:
 		l.connect(deadline)
-	case !l.writing:
+	case !l.writing && !l.leaving:
 		l.write()
 	}
 	for !c.done {
@@ -363,31 +371,37 @@ var calls = sync.Pool{New: func() any { return &call{wake: make(chan struct{}, 1
 // retire gives up a connection that has been unused for so long that a firewall may have forgotten it,
 // or that Redis has closed meanwhile.
 func (l *lane) retire(now time.Time) {
-	if l.conn == nil || len(l.waiting)+len(l.queue) > 0 || l.writing {
+	if l.conn == nil || l.writing || l.reading || len(l.queue) > 0 {
 		return
 	}
-	if idle := now.Sub(l.lastUsed); idle > idleClose || idle > idleCheck && !stillOpen(l.conn.socket) {
+	idle, left := now.Sub(l.lastUsed), len(l.waiting) > 0 // left by calls that were abandoned
+	if l.leaving || idle > idleClose || idle > idleCheck && !stillOpen(l.conn.socket, left || !l.conn.reused) {
+		l.waiting = nil
 		l.hangUp()
 	}
 }
 
-// hangUp closes the connection. redigo's pool does not take back what is closed.
+// hangUp closes the connection. redigo's pool does not take back what is closed. TLS gets no farewell: it
+// could block.
 func (l *lane) hangUp() {
+	if encrypted, ok := l.conn.socket.(*tls.Conn); ok {
+		encrypted.NetConn().Close()
+	}
 	l.conn.Close()
 	l.borrowed.Close()
-	l.conn, l.borrowed = nil, nil
+	l.conn, l.borrowed, l.leaving = nil, nil, false
 }
 
 // write writes what is queued, until nothing is. If there is company, it lets the goroutines that are
 // ready run first: they may have something to write too.
 func (l *lane) write() {
 	l.writing = true
-	for len(l.queue) > 0 && l.conn != nil {
+	for len(l.queue) > 0 && l.conn != nil && !l.leaving {
 		if len(l.queue)+len(l.waiting) > 1 {
 			l.mu.Unlock()
 			runtime.Gosched()
 			l.mu.Lock()
-			if l.conn == nil {
+			if l.conn == nil || l.leaving {
 				break
 			}
 		}
@@ -433,6 +447,19 @@ func (l *lane) passReading() {
 			return
 		}
 	}
+	if l.leaving { // nobody waits for what is still to come
+		l.giveUp()
+	}
+}
+
+// giveUp leaves a connection that is no good any more; what is queued goes to the next.
+func (l *lane) giveUp() {
+	l.waiting, l.reading = nil, false
+	l.hangUp()
+	l.failed()
+	if len(l.queue) > 0 && !l.writing {
+		l.connect(l.queue[0].deadline)
+	}
 }
 
 // read reads replies until the caller's own call is done. It gives the reading up before it returns; its
@@ -465,7 +492,7 @@ func (l *lane) read(ctx context.Context, own *call) error {
 		l.deliver(r)
 	}
 	// What has come already is handed out at once: others need not be woken only to read it.
-	for len(l.waiting) > 0 && conn.whole() {
+	for l.conn == conn && len(l.waiting) > 0 && conn.whole() {
 		r, err := conn.receive(own.deadline)
 		if err != nil {
 			l.broke(conn, err)
@@ -473,8 +500,10 @@ func (l *lane) read(ctx context.Context, own *call) error {
 		}
 		l.deliver(r)
 	}
-	l.reading, own.reader = false, false
-	l.passReading()
+	if l.conn == conn {
+		l.reading, own.reader = false, false
+		l.passReading()
+	}
 	return nil
 }
 
@@ -484,7 +513,14 @@ func (l *lane) deliver(r reply) {
 	l.waiting[0] = nil
 	l.waiting = l.waiting[1:]
 	l.conn.reused, l.failures = true, 0
+	if r.notMaster() {
+		l.leaving = true
+	}
 	c.finish(r, nil)
+	if l.leaving && len(l.waiting) == 0 {
+		c.reader = false
+		l.giveUp()
+	}
 }
 
 // broke ends every command that was written to the connection. What is only queued goes to the next.
@@ -544,10 +580,18 @@ func (l *lane) connect(deadline time.Time) {
 		l.connecting = false
 		if err != nil {
 			l.failed()
-			for _, c := range l.queue {
+			// Who came while this was tried, and has time left, has another try if it only took too long.
+			slow, now := errors.Is(err, os.ErrDeadlineExceeded), time.Now()
+			l.queue = slices.DeleteFunc(l.queue, func(c *call) bool {
+				if slow && c.deadline.After(now) && !c.abandoned {
+					return false
+				}
 				c.finish(reply{}, err)
+				return true
+			})
+			if len(l.queue) > 0 {
+				l.connect(l.queue[0].deadline)
 			}
-			l.queue = nil
 			return
 		}
 		l.borrowed, l.conn = borrowed, conn

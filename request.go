@@ -175,8 +175,11 @@ func (q *request) isDead(v verdict, ago time.Duration) {
 	if v != expired && ago < age+underWay || q.seen || age > late {
 		q.ended = true
 	}
-	q.id = nil
+	q.id, q.lifetime = nil, q.app.cookies.lifetime
 	q.snapshot = snapshot{whole: true}
+	if q.cookie == setCookie { // of an id that is dead now
+		q.cookie = keepCookie
+	}
 }
 
 // inquire runs a script that makes no session. With no session alive it answers expired.
@@ -184,7 +187,7 @@ func (q *request) inquire(s *script, args ...any) (verdict, answer, error) {
 	if q.id == nil {
 		return expired, answer{}, nil
 	}
-	v, a, err := q.app.store.run(q, s, q.place, args...)
+	v, a, err := q.app.store.run(q, time.Now(), s, q.place, args...)
 	if err != nil {
 		return 0, a, err
 	}
@@ -206,6 +209,7 @@ func (q *request) write(s *script, args []any) (answer, error) {
 // writeAs is write for arguments that depend on the id: they are filled in by prepare, which is told
 // whether the session is made by this.
 func (q *request) writeAs(s *script, args []any, prepare func(fresh bool)) (answer, error) {
+	began := time.Now()
 	for range 4 { // once; a fresh session after an expired one; another id for one in use
 		if q.ended {
 			return answer{}, ErrGone
@@ -219,7 +223,7 @@ func (q *request) writeAs(s *script, args []any, prepare func(fresh bool)) (answ
 		}
 		args[0] = flag(fresh)
 		prepare(fresh)
-		v, a, err := q.app.store.run(q, s, q.place, args...)
+		v, a, err := q.app.store.run(q, began, s, q.place, args...)
 		if fresh && (err != nil || v != done) {
 			q.id = nil
 		}
@@ -228,6 +232,10 @@ func (q *request) writeAs(s *script, args []any, prepare func(fresh bool)) (answ
 		}
 		switch v {
 		case done:
+			if fresh && a.kind == '_' { // a swap that found nothing to swap with: nothing was made
+				q.id = nil
+				return a, nil
+			}
 			if fresh {
 				q.cookie = setCookie
 				q.snapshot = snapshot{whole: true}

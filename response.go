@@ -64,8 +64,15 @@ func (w *response) FlushError() error {
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
+// hijack warns of a session whose cookie the handler would have to send itself, from Header: after
+// WriteHeader, as websocket libraries should call it first, there is none.
 func (w *response) hijack() (net.Conn, *bufio.ReadWriter, error) {
-	w.commit()
+	if !w.committed.Load() {
+		w.commit()
+		if q := w.request; q.cookie != keepCookie {
+			q.app.logger.Warn("pycket: a connection is hijacked before the session's new cookie was sent: call WriteHeader first, or send Header()'s Set-Cookie")
+		}
+	}
 	return w.ResponseWriter.(http.Hijacker).Hijack()
 }
 

@@ -94,7 +94,7 @@ func newStore(pool *redisPool, s Settings, db, notificationsDB int) (*store, err
 		{&st.add, "add", false},
 		{&st.drain, "drain", false},
 		{&st.login, "login", false},
-		{&st.remember, "remember", true},
+		{&st.remember, "remember", false},
 		{&st.revoke, "revoke", true},
 		{&st.sessions, "sessions", true},
 	} {
@@ -156,14 +156,15 @@ func (st *store) place(id *sessionID) place {
 	return place{st.prefix + "s:{" + id.handle + "}", id.verifier}
 }
 
-// run runs a script on a session. What it answers is a verdict or, with done, an answer.
-func (st *store) run(ctx context.Context, s *script, at place, args ...any) (verdict, answer, error) {
+// run runs a script on a session, within the timeout from when the operation began. What it answers is a
+// verdict or, with done, an answer.
+func (st *store) run(ctx context.Context, began time.Time, s *script, at place, args ...any) (verdict, answer, error) {
 	command := make([]any, 0, 8)
 	command = append(append(command, s.sha, 1, at.key, at.verifier), args...)
-	r, err := st.redis.do(ctx, s.repeatable, "EVALSHA", command...)
+	r, err := st.redis.do(ctx, began, s.repeatable, "EVALSHA", command...)
 	if err == errNoScript { // nothing was run; EVAL runs it and lets Redis keep it
 		command[0] = s.source
-		r, err = st.redis.do(ctx, s.repeatable, "EVAL", command...)
+		r, err = st.redis.do(ctx, began, s.repeatable, "EVAL", command...)
 	}
 	if err != nil {
 		return 0, answer{}, err

@@ -19,6 +19,11 @@ if before and before ~= user then
 end
 owned = user ~= ''
 --@ count
+if auth == '1' then -- Remember was for whoever signed in before
+  redis.call('HDEL', key, 'pycket:idle')
+  idle = IDLE
+  --@ count
+end
 local at = string.format('%.0f', now())
 if verifier ~= ARGV[1] then
   record = verifier .. string.sub(record, 23)
@@ -41,8 +46,8 @@ if owned then
   local list = PREFIX .. 'u:{' .. redis.sha1hex(user) .. '}'
   -- The order of signing in, to the microsecond: two may come within a millisecond.
   local t = redis.call('TIME')
-  redis.call('ZADD', list, t[1] .. string.sub('00000' .. t[2], -6), handle)
-  if MAXSESSIONS > 0 and redis.call('ZCARD', list) > MAXSESSIONS then
+  if auth == '1' or before ~= user then redis.pcall('ZADD', list, t[1] .. string.sub('00000' .. t[2], -6), handle) end
+  if auth == '1' and MAXSESSIONS > 0 and redis.call('ZCARD', list) > MAXSESSIONS then
     local alive = {}
     for _, other in ipairs(redis.call('ZRANGE', list, 0, -1)) do
       if member(list, other, user) then alive[#alive + 1] = other end

@@ -8,7 +8,11 @@ end
 local target, empty = notes, false
 select(NDB)
 if ARGV[2] == 'r' and redis.call('HEXISTS', notes, ARGV[3]) == 1 then return OK end
---@ grow
+if ARGV[2] == 'r' then -- it was counted before
+  bytes = bytes + #ARGV[3] + #ARGV[4]
+else
+  --@ grow
+end
 for i = 3, #ARGV, 200 do -- unpack has a limit
   redis.call('HSET', notes, unpack(ARGV, i, math.min(i + 199, #ARGV)))
 end

@@ -522,7 +522,7 @@ func TestRunRefuses(t *testing.T) {
 		args             []string
 		want             string
 	}{
-		"no Redis there":       {redisURL: dead, want: "Redis is unavailable"},
+		"no Redis there":       {redisURL: dead, want: "redis is unavailable"},
 		"no URL of a Redis":    {redisURL: "http://localhost", want: "Redis.URL"},
 		"a short secret":       {secret: "short", want: "32 or more random bytes"},
 		"an address with none": {args: []string{"-addr", "nowhere"}, want: "nowhere"},

@@ -17,9 +17,13 @@ end
 
 local record = redis.call('HGET', key, 'pycket:id')
 local living = record and string.sub(record, 1, 22) == ARGV[1]
-if living and ABSOLUTE > 0 and now() >= (tonumber(string.sub(record, 23, 35)) or 0) + ABSOLUTE then
-  redis.call('DEL', key) -- its notifications can't be reached any more, and have a TTL
-  living = false
+local created = 0
+if living and ABSOLUTE > 0 then
+  created = tonumber(string.sub(record, 23, 35)) or 0
+  if not (now() < created + ABSOLUTE) then
+    redis.call('DEL', key) -- its notifications can't be reached any more, and have a TTL
+    living = false
+  end
 end
 
 -- noted: notifications may be waiting; owned: it belongs to an account; idle: its idle timeout;
@@ -28,6 +32,9 @@ local noted, owned, idle, bytes = false, false, IDLE, 0
 if living then
   local flags = tonumber(string.sub(record, 36, 36)) or 0
   noted, owned = flags % 2 == 1, flags % 4 >= 2
-  if flags >= 4 then idle = tonumber(redis.call('HGET', key, 'pycket:idle')) or IDLE end
+  if flags >= 4 then idle = tonumber(redis.call('HGET', key, 'pycket:idle') or nil) or IDLE end
   bytes = tonumber(string.sub(record, 37)) or 0
+  -- Redis may hold anything; 400 days are the most that Remember sets.
+  if not (idle >= 1000 and idle <= 34560000000) then idle = IDLE end
+  if not (bytes >= 0 and bytes < 1e15) then bytes = 0 end
 end

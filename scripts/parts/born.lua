@@ -3,4 +3,5 @@ if ARGV[2] ~= '1' then
   --@ ended
 end
 if redis.call('EXISTS', key) == 1 then return TAKEN end
-record = ARGV[1] .. string.format('%013.0f', now()) .. '0'
+created = now()
+record = ARGV[1] .. string.format('%013.0f', created) .. '0'

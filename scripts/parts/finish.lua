@@ -7,7 +7,7 @@ local function finish(key)
   if NDB ~= DB then redis.call('SELECT', NDB) end
   redis.call('DEL', PREFIX .. 'n:' .. tag, PREFIX .. 'm:' .. tag)
   if NDB ~= DB then redis.call('SELECT', DB) end
-  if user then redis.call('ZREM', PREFIX .. 'u:{' .. redis.sha1hex(user) .. '}', string.sub(tag, 2, -2)) end
+  if user then redis.pcall('ZREM', PREFIX .. 'u:{' .. redis.sha1hex(user) .. '}', string.sub(tag, 2, -2)) end
   local t = redis.call('TIME')
   redis.call('HSET', key, 'pycket:ended', t[1] .. string.sub('00000' .. t[2], -6, -4))
   redis.call('PEXPIRE', key, LATE)

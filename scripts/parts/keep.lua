@@ -2,7 +2,7 @@
 -- the absolute one. The account's list lives as long as the last of its sessions, and has them all.
 local ms = idle
 if ABSOLUTE > 0 then
-  ms = math.max(1, math.min(idle, (tonumber(string.sub(record, 23, 35)) or 0) + ABSOLUTE - now()))
+  ms = math.max(1, math.min(idle, created + ABSOLUTE - now()))
 end
 redis.call('PEXPIRE', key, ms)
 if noted then
@@ -16,6 +16,6 @@ if owned then
   local list = PREFIX .. 'u:{' .. redis.sha1hex(redis.call('HGET', key, 'pycket:user') or '') .. '}'
   local seen = string.format('%.0f', now())
   redis.call('HSET', key, 'pycket:seen', seen)
-  redis.call('ZADD', list, 'NX', seen .. '000', string.sub(key, #PREFIX + 4, -2))
-  if redis.call('PTTL', list) < ms then redis.call('PEXPIRE', list, ms) end
+  local added = redis.pcall('ZADD', list, 'NX', seen .. '000', string.sub(key, #PREFIX + 4, -2))
+  if type(added) == 'number' and redis.call('PTTL', list) < ms then redis.call('PEXPIRE', list, ms) end
 end

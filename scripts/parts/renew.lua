@@ -2,7 +2,7 @@
 local left = redis.call('PTTL', key)
 if left < idle * 0.9 then
   local most = idle
-  if ABSOLUTE > 0 then most = (tonumber(string.sub(record, 23, 35)) or 0) + ABSOLUTE - now() end
+  if ABSOLUTE > 0 then most = created + ABSOLUTE - now() end
   if left < 0 or math.min(most, idle) - left >= idle * 0.1 then
     --@ keep
   end

@@ -1,0 +1,168 @@
+package pycket_test
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pycket/pycket"
+)
+
+// A session that this very request has made or given a new id, and that somebody else then ends: the
+// request learns of it, and its response sets no cookie.
+func TestEndedAfterNewCookie(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		stage := newStage(t, settings(server))
+		for name, begin := range map[string]func(s *pycket.SessionManager) error{
+			"Login":        func(s *pycket.SessionManager) error { return s.Login("ann", nil) },
+			"Set":          func(s *pycket.SessionManager) error { return s.SetUser("ann") },
+			"Rotate":       func(s *pycket.SessionManager) error { return errors.Join(s.SetUser("ann"), s.Rotate()) },
+			"Remember":     func(s *pycket.SessionManager) error { return errors.Join(s.SetUser("ann"), s.Remember(time.Hour)) },
+			"an old login": func(s *pycket.SessionManager) error { return errors.Join(s.Login("ann", nil), s.Login("ann", nil)) },
+		} {
+			t.Run(name, func(t *testing.T) {
+				a := stage.visit(stage.browser(), func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+					if err := begin(s); err != nil {
+						t.Error(err)
+					}
+					if n, err := stage.app.RevokeUser(t.Context(), "ann"); n != 1 || err != nil {
+						t.Errorf("%d sessions were ended: %v", n, err)
+					}
+					wantError(t, s.Set("a", 1), pycket.ErrGone, "set")
+					w.WriteHeader(http.StatusTeapot)
+				})
+				if a.status != http.StatusTeapot || a.setsCookie() {
+					t.Errorf("%d, cookie set: %v", a.status, a.setsCookie())
+				}
+			})
+		}
+	})
+}
+
+// An Update in whose middle the session is destroyed by the same request begins anew.
+func TestDestroyInsideUpdate(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		stage := newStage(t, settings(server))
+		b := stage.browser()
+		stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			s.Set("n", 41)
+		})
+		stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			var once sync.Once
+			n, err := pycket.Update(s, "n", 0, func(n int) (int, error) {
+				once.Do(func() {
+					if err := s.Destroy(); err != nil {
+						t.Error(err)
+					}
+				})
+				return n + 1, nil
+			})
+			if n != 1 || err != nil {
+				t.Errorf("%d, %v", n, err)
+			}
+		})
+		stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			if n, err := pycket.Get(s, "n", 0); n != 1 || err != nil {
+				t.Errorf("%d, %v", n, err)
+			}
+		})
+	})
+}
+
+// selfish is a value that uses the session when it is encoded and decoded.
+type selfish struct{ session *pycket.SessionManager }
+
+var selfishSession *pycket.SessionManager
+
+func (v selfish) MarshalJSON() ([]byte, error) {
+	n, err := v.session.Increment("encoded", 1)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(n)
+}
+
+func (v *selfish) UnmarshalJSON([]byte) error {
+	_, err := selfishSession.Increment("decoded", 1)
+	return err
+}
+
+// Codecs run code of the application, and no lock is held meanwhile.
+func TestCodecUsesSession(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		stage := newStage(t, settings(server))
+		stage.visit(stage.browser(), func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+			selfishSession = s
+			v := selfish{s}
+			_, updateErr := pycket.Update(s, "u", 0, func(n int) (int, error) { _, err := s.Increment("updated", 1); return n + 1, err })
+			err := errors.Join(s.Set("v", v), s.SetMany(pycket.Values{"v": v}), n.Set("v", v), s.Login("ann", pycket.Values{"v": v}), updateErr)
+			_, lookupErr := s.Lookup("v", &v)
+			_, peekErr := n.Peek("v", &v)
+			_, takeErr := n.Lookup("v", &v)
+			if err = errors.Join(err, lookupErr, peekErr, takeErr); err != nil {
+				t.Error(err)
+			}
+			encoded, _ := pycket.Get(s, "encoded", 0)
+			decoded, _ := pycket.Get(s, "decoded", 0)
+			if encoded != 4 || decoded != 3 {
+				t.Errorf("encoded %d times, decoded %d", encoded, decoded)
+			}
+		})
+	})
+}
+
+func TestNobodysSessionStaysNone(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		stage := newStage(t, settings(server))
+		a := stage.visit(stage.browser(), func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			if err := s.SetUser(""); err != nil {
+				t.Error(err)
+			}
+		})
+		if a.setsCookie() || server.size() != 0 {
+			t.Error("a session was made for nobody")
+		}
+	})
+}
+
+// Remember is for whoever has asked for it: not for a fresh session after an expired one, and not for the
+// next who logs in with this browser.
+func TestRememberIsNotInherited(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		stage := newStage(t, settings(server))
+		remembered := func() *browser {
+			b := stage.browser()
+			stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+				if err := errors.Join(s.Login("ann", nil), s.Remember(30*24*time.Hour)); err != nil {
+					t.Error(err)
+				}
+			})
+			return b
+		}
+		for name, next := range map[string]func(s *pycket.SessionManager) error{
+			"after expiry": func(s *pycket.SessionManager) error { server.do(0, "FLUSHALL"); return s.Set("a", 1) },
+			"next login":   func(s *pycket.SessionManager) error { return s.Login("bob", nil) },
+		} {
+			t.Run(name, func(t *testing.T) {
+				server.do(0, "FLUSHALL")
+				a := stage.visit(remembered(), func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+					if err := next(s); err != nil {
+						t.Error(err)
+					}
+				})
+				if line := a.header.Get("Set-Cookie"); line == "" || len(a.header["Set-Cookie"]) != 1 || strings.Contains(line, "Max-Age") {
+					t.Errorf("%q", a.header["Set-Cookie"])
+				}
+				for _, key := range server.keys(0) {
+					if left := server.do(0, "PTTL", key).(int64); left > (24 * time.Hour).Milliseconds() {
+						t.Errorf("%s stands for %d ms", key, left)
+					}
+				}
+			})
+		}
+	})
+}
