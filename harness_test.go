@@ -603,6 +603,7 @@ func (p *proxy) cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for c := range p.conns {
+		c.(*net.TCPConn).CloseWrite() // at once; Close waits for who is reading
 		c.Close()
 	}
 	p.conns = map[net.Conn]bool{}

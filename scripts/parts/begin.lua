@@ -35,6 +35,6 @@ if living then
   if flags >= 4 then idle = tonumber(redis.call('HGET', key, 'pycket:idle') or nil) or IDLE end
   bytes = tonumber(string.sub(record, 37)) or 0
   -- Redis may hold anything; 400 days are the most that Remember sets.
-  if not (idle >= 1000 and idle <= 34560000000) then idle = IDLE end
+  idle = idle >= 1000 and idle <= 34560000000 and math.floor(idle) or IDLE
   if not (bytes >= 0 and bytes < 1e15) then bytes = 0 end
 end
