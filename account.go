@@ -163,7 +163,7 @@ func (m *SessionManager) remember(idle time.Duration) error {
 	if _, err := q.write(&q.app.store.remember, []any{nil, idle.Milliseconds()}); err != nil {
 		return err
 	}
-	q.lifetime, q.cookie = int64(idle.Seconds()), setCookie
+	q.lifetime, q.renew = int64(idle.Seconds()), true
 	return nil
 }
 
@@ -276,11 +276,14 @@ func isHandle(s string) bool {
 	return len(s) == handleSize
 }
 
-// due tells whether the browser's cookie has been used up for more than a tenth and should be given
-// again. The session was found alive, but another request may have rotated it since, and its cookie must
-// not be replaced: so Redis is asked once more, which happens once per tenth of the cookie's life.
+// due tells whether the browser should be given its cookie again: Remember has changed its lifetime, or
+// more than a tenth of that has passed. The session was found alive, but another request may have rotated
+// it since, whose cookie must not be replaced: so Redis is asked once more.
 func (q *request) due() bool {
-	if !q.seen || q.ended || q.id == nil || q.lifetime == 0 || time.Now().Unix()-q.issued <= q.lifetime/10 {
+	if !q.seen || q.ended || q.id == nil {
+		return false
+	}
+	if !q.renew && (q.lifetime == 0 || time.Now().Unix()-q.issued <= q.lifetime/10) {
 		return false
 	}
 	v, _, err := q.inquire(&q.app.store.read, "", flag(false))

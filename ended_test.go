@@ -166,3 +166,51 @@ func TestRememberIsNotInherited(t *testing.T) {
 		}
 	})
 }
+
+// Remember gives the browser its own cookie again, with another lifetime; not if another request has
+// ended the id meanwhile.
+func TestRememberInFlight(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		site := newSite(t, settings(server))
+		for _, ending := range []string{"rotate", "destroy", "login:ann"} {
+			b := site.browser()
+			b.must("set:a:b")
+			slow := b.tab()
+			done := make(chan answer)
+			go func() {
+				a, _, err := slow.try("remember", "hold")
+				if err != nil {
+					t.Error(err)
+				}
+				done <- a
+			}()
+			<-site.holding
+			b.must(ending)
+			site.release <- struct{}{}
+			if a := <-done; a.setsCookie() {
+				t.Errorf("%s: the late response sets a cookie", ending)
+			}
+		}
+	})
+}
+
+// A key of another type in the place of an account's list is no reason to lose a login.
+func TestLoginWithSpoiltList(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		s := settings(server)
+		s.MaxSessionsPerUser = 1
+		stage := newStage(t, s)
+		signIn(t, stage, "ann")
+		for _, key := range server.keys(0) {
+			if strings.HasPrefix(key, "pycket:u:") {
+				server.do(0, "SET", key, "of another type")
+			}
+		}
+		b := signIn(t, stage, "ann")
+		if user, _ := who(t, stage, b); user != "ann" {
+			t.Errorf("%q is logged in", user)
+		}
+		_, err := stage.app.Sessions(t.Context(), "ann")
+		wantError(t, err, pycket.ErrCorrupt, "sessions")
+	})
+}

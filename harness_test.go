@@ -281,6 +281,8 @@ func (h *operations) do(w http.ResponseWriter, op []string) (any, error) {
 		return nil, s.Destroy()
 	case "login":
 		return nil, s.Login(arg(1), nil)
+	case "remember":
+		return nil, s.Remember(30 * 24 * time.Hour)
 	case "user":
 		return s.User()
 	case "refresh":

@@ -35,6 +35,7 @@ type request struct {
 	place      place
 	lifetime   int64 // of the browser's cookie, in seconds; 0 is until it is closed
 	issued     int64 // when the browser's cookie was signed: Unix time
+	renew      bool  // the browser's cookie has another lifetime now
 	seen       bool  // this request has found or made the session alive
 	ended      bool  // somebody else ended it: no write of this request may start another
 	snapshot   snapshot

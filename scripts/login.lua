@@ -47,7 +47,8 @@ if owned then
   -- The order of signing in, to the microsecond: two may come within a millisecond.
   local t = redis.call('TIME')
   if auth == '1' or before ~= user then redis.pcall('ZADD', list, t[1] .. string.sub('00000' .. t[2], -6), handle) end
-  if auth == '1' and MAXSESSIONS > 0 and redis.call('ZCARD', list) > MAXSESSIONS then
+  local count = redis.pcall('ZCARD', list)
+  if auth == '1' and MAXSESSIONS > 0 and type(count) == 'number' and count > MAXSESSIONS then
     local alive = {}
     for _, other in ipairs(redis.call('ZRANGE', list, 0, -1)) do
       if member(list, other, user) then alive[#alive + 1] = other end

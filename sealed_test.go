@@ -1,0 +1,336 @@
+package pycket_test
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/gomodule/redigo/redis"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pycket/pycket"
+)
+
+// seal makes the codec that seals what another one encodes.
+func seal(t *testing.T, codec pycket.Codec, secrets ...string) pycket.Codec {
+	t.Helper()
+	sealed, err := pycket.Sealed(codec, secrets...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sealed
+}
+
+// sealedSettings are settings for a server, with values sealed.
+func sealedSettings(t *testing.T, server *redisServer, secrets ...string) pycket.Settings {
+	t.Helper()
+	s := settings(server)
+	s.Codec = seal(t, pycket.JSON{}, secrets...)
+	return s
+}
+
+// dump is all that stands in Redis, keys and fields included.
+func (s *redisServer) dump() string {
+	s.t.Helper()
+	var all strings.Builder
+	for db := range 2 {
+		for _, key := range s.keys(db) {
+			all.WriteString(key + "\n")
+			switch kind := s.do(db, "TYPE", key); kind {
+			case "hash":
+				for name, value := range s.hash(db, key) {
+					all.WriteString(name + "\n" + value + "\n")
+				}
+			case "list":
+				list, err := redis.Strings(s.do(db, "LRANGE", key, 0, -1), nil)
+				if err != nil {
+					s.t.Fatal(err)
+				}
+				all.WriteString(strings.Join(list, "\n") + "\n")
+			case "zset":
+				list, err := redis.Strings(s.do(db, "ZRANGE", key, 0, -1), nil)
+				if err != nil {
+					s.t.Fatal(err)
+				}
+				all.WriteString(strings.Join(list, "\n") + "\n")
+			default:
+				s.t.Fatalf("%s is a %v", key, kind)
+			}
+		}
+	}
+	return all.String()
+}
+
+// Every type of value comes back from a sealed session as from an open one, with both codecs.
+func TestSealedValues(t *testing.T) {
+	for name, codec := range map[string]pycket.Codec{"json": pycket.JSON{}, "gob": pycket.Gob{}} {
+		t.Run(name, func(t *testing.T) {
+			bothServers(t, func(t *testing.T, server *redisServer) {
+				s := settings(server)
+				s.Codec = seal(t, codec, secret)
+				stage := newStage(t, s)
+				list := values()
+				if codec == (pycket.JSON{}) {
+					list = append(list, onlyJSON()...)
+				}
+				b := stage.browser()
+				stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+					for _, v := range list {
+						if err := errors.Join(s.Set(v.name, v.set), n.Set(v.name, v.set)); err != nil {
+							t.Errorf("set %s: %v", v.name, err)
+						}
+					}
+				})
+				stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+					for _, v := range list {
+						for _, m := range []pycket.Manager{s, n} {
+							got, err := v.get(m, v.name)
+							if diff := cmp.Diff(v.set, got); diff != "" || err != nil {
+								t.Errorf("%s from a %T: %v (-want +got):\n%s", v.name, m, err, diff)
+							}
+						}
+					}
+				})
+			})
+		})
+	}
+}
+
+// Redis can't count what it can't read: sums are made here, and still none is lost.
+func TestSealedCounts(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		const requests, each = 16, 4
+		site := newSite(t, sealedSettings(t, server, secret))
+		b := site.browser()
+		b.must("set:first:x")
+		parallel(requests, func(i int) {
+			tab := b.tab()
+			for range each {
+				if _, list, err := tab.try("inc:n:1", "update:u"); err != nil || list[0].Err+list[1].Err != "" {
+					t.Errorf("request %d: %v, %v", i, list, err)
+				}
+			}
+		})
+		const sum = requests * each
+		b.want([]outcome{{Value: float64(sum)}, {Value: float64(sum)}, {Value: float64(sum - 65)}}, "number:n", "number:u", "inc:n:-65")
+
+		_, list := b.do("inc:first:1")
+		if list[0].Err == "" {
+			t.Error("text was incremented")
+		}
+		b.want([]outcome{{Value: "x"}, {Value: 9223372036854775807.0}}, "get:first", "inc:most:9223372036854775807")
+		if _, list = b.do("inc:most:1"); list[0].Err == "" {
+			t.Error("a sum beyond 64 bits")
+		}
+	})
+}
+
+// What the values are stands neither in Redis nor in what is sent to it. Names do: see Sealed.
+func TestSealedHidesValues(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		p := newProxy(t, server)
+		s := sealedSettings(t, server, secret)
+		s.Redis.URL = "redis://" + p.addr
+		site := newSite(t, s)
+		b := site.browser()
+		plain := []string{"plainvalue", "plainother", "plainnote", "plainlevel", "plaintext", "815815"}
+		b.must("login:me", "set:name:plainvalue", "setmany:a:plainother:b:plainother", "inc:n:815815", "update:n", "inc:n:-1",
+			"note:note:plainnote", "notemany:more:plainnote", "add:plainlevel:plaintext", "add:plainlevel:plaintext", "rotate")
+		stands, sent := server.dump(), p.everything()
+		for _, text := range plain {
+			if strings.Contains(stands, text) {
+				t.Errorf("%q stands in Redis", text)
+			}
+			if strings.Contains(sent, text) {
+				t.Errorf("%q was sent to Redis", text)
+			}
+		}
+		for _, name := range []string{"name", "note", "pycket:m:"} { // or the dump shows nothing
+			if !strings.Contains(stands, name) {
+				t.Errorf("%q does not stand in Redis", name)
+			}
+		}
+		b.want([]outcome{{Value: "plainvalue"}, {Value: 815815.0}, {Value: "plainnote"}, {Value: "plainlevel=plaintext plainlevel=plaintext"}},
+			"get:name", "number:n", "take:note", "drain")
+	})
+}
+
+// Who reads Redis can't see either that two values are the same, or that one has not changed.
+func TestSealedTwice(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		site := newSite(t, sealedSettings(t, server, secret))
+		b := site.browser()
+		seen := map[string]string{}
+		for range 3 {
+			b.must("setmany:a:same:b:same", "note:c:same", "add:same:same")
+			key := server.sessionKey()
+			stands := server.hash(0, key)
+			stands["c"] = server.hash(1, strings.Replace(key, ":s:", ":n:", 1))["c"]
+			stands["message"] = string(server.do(1, "LINDEX", strings.Replace(key, ":s:", ":m:", 1), -1).([]byte))
+			for _, name := range []string{"a", "b", "c", "message"} {
+				if before, ok := seen[stands[name]]; ok {
+					t.Errorf("%s has the bytes that %s had", name, before)
+				}
+				seen[stands[name]] = name
+			}
+		}
+	})
+}
+
+// A new secret is put in front, and the old one still opens what it has sealed. Without it that is corrupt,
+// by name; the rest of the session is not.
+func TestSealedSecretsRotate(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		before := newStage(t, sealedSettings(t, server, secret))
+		both := newStage(t, sealedSettings(t, server, otherSecret, secret))
+		after := newStage(t, sealedSettings(t, server, otherSecret))
+		b := before.browser()
+		before.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+			if err := errors.Join(s.SetMany(pycket.Values{"old": "x", "number": 1, "doomed": "x"}), n.Set("old", "note"), n.Add("old", "text")); err != nil {
+				t.Error(err)
+			}
+		})
+		cookie := b.cookie()
+		both.visit(both.browser().with(cookie), func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+			text, err := pycket.Get(s, "old", "")
+			if text != "x" || err != nil {
+				t.Errorf("with both secrets: %q, %v", text, err)
+			}
+			if sum, err := s.Increment("number", 1); sum != 2 || err != nil { // sealed anew by this
+				t.Errorf("with both secrets: %d, %v", sum, err)
+			}
+			if err := errors.Join(s.Set("new", "y"), n.Set("new", "note"), n.Add("new", "text")); err != nil {
+				t.Error(err)
+			}
+		})
+		after.visit(after.browser().with(cookie), func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+			for op, lookup := range map[string]func(string) error{
+				"get":       func(name string) error { _, err := pycket.Get(s, name, ""); return err },
+				"increment": func(name string) error { _, err := s.Increment(name, 1); return err },
+				"take":      func(name string) error { _, err := pycket.Get(n, name, ""); return err },
+				"peek":      func(name string) error { var text string; _, err := n.Peek(name, &text); return err },
+			} {
+				wantError(t, lookup("old"), pycket.ErrCorrupt, "pycket: "+op, `"old"`)
+			}
+			text, err := pycket.Get(s, "new", "")
+			note, noteErr := pycket.Get(n, "new", "")
+			number, numberErr := pycket.Get(s, "number", 0)
+			if text != "y" || note != "note" || number != 2 || errors.Join(err, noteErr, numberErr) != nil {
+				t.Errorf("what the new secret has sealed: %q, %q, %d, %v", text, note, number, errors.Join(err, noteErr, numberErr))
+			}
+			messages, err := n.Drain()
+			wantError(t, err, pycket.ErrCorrupt, "pycket: drain: 1 messages")
+			if diff := cmp.Diff([]pycket.Message{{Level: "new", Text: "text"}}, messages); diff != "" {
+				t.Errorf("messages (-want +got):\n%s", diff)
+			}
+			if err := errors.Join(s.Delete("old"), s.Set("doomed", "anew"), n.Delete("old")); err != nil {
+				t.Errorf("no way out: %v", err)
+			}
+		})
+		after.visit(after.browser().with(cookie), func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+			keys, err := s.Keys()
+			notes, notesErr := n.Keys()
+			if diff := cmp.Diff([][]string{{"doomed", "new", "number"}, {}}, [][]string{keys, notes}); diff != "" || errors.Join(err, notesErr) != nil {
+				t.Errorf("%v (-want +got):\n%s", errors.Join(err, notesErr), diff)
+			}
+			if text, err := pycket.Get(s, "doomed", ""); text != "anew" || err != nil {
+				t.Errorf("%q, %v", text, err)
+			}
+		})
+	})
+}
+
+// Whoever writes to Redis can't make values up, change or shorten them.
+func TestSealedTampered(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		stage := newStage(t, sealedSettings(t, server, secret))
+		b := stage.browser()
+		stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+			if err := errors.Join(s.SetMany(pycket.Values{"a": "the value", "b": "untouched"}), n.SetMany(pycket.Values{"a": "the note", "b": "untouched"})); err != nil {
+				t.Error(err)
+			}
+		})
+		key := server.sessionKey()
+		notes := strings.Replace(key, ":s:", ":n:", 1)
+		whole := server.hash(0, key)["a"]
+		flipped := func(i int) string {
+			data := []byte(whole)
+			data[i] ^= 1
+			return string(data)
+		}
+		const name, nonce, tag = 4, 24, 16
+		foreign, err := seal(t, pycket.JSON{}, otherSecret).Encode("the value")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, data := range map[string]string{
+			"the key's name": flipped(0), "the nonce": flipped(name), "the nonce's end": flipped(name + nonce - 1),
+			"the text": flipped(name + nonce), "the tag": flipped(len(whole) - 1), "the tag's first byte": flipped(len(whole) - tag),
+			"one byte less": whole[:len(whole)-1], "one byte more": whole + "x", "no tag": whole[:len(whole)-tag],
+			"only the head": whole[:name+nonce], "less than a head": whole[:name+nonce-1], "only the key's name": whole[:name],
+			"nothing": "", "plain": `"the value"`, "digits": "42", "another secret's": string(foreign),
+			"another secret's under the name of the first": whole[:name] + string(foreign[name:]),
+		} {
+			t.Run(what, func(t *testing.T) {
+				server.do(0, "HSET", key, "a", data)
+				server.do(1, "HSET", notes, "a", data)
+				stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+					got := "as it was"
+					for op, read := range map[string]func() (bool, error){
+						"get":  func() (bool, error) { return s.Lookup("a", &got) },
+						"peek": func() (bool, error) { return n.Peek("a", &got) },
+						"take": func() (bool, error) { return n.Lookup("a", &got) },
+					} {
+						found, err := read()
+						wantError(t, err, pycket.ErrCorrupt, `pycket: `+op+` "a"`)
+						if found || got != "as it was" {
+							t.Errorf("%s: found: %v, %q", op, found, got)
+						}
+					}
+					_, err := pycket.Update(s, "a", "", func(string) (string, error) { return "mine", nil })
+					wantError(t, err, pycket.ErrCorrupt, `pycket: update "a"`)
+					if text, err := pycket.Get(s, "b", ""); text != "untouched" || err != nil {
+						t.Errorf("another name: %q, %v", text, err)
+					}
+					if found, err := n.Has("a"); !found || err != nil {
+						t.Errorf("the notification was not put back: %v", err)
+					}
+					if err := errors.Join(s.Delete("a"), n.Delete("a")); err != nil {
+						t.Errorf("no way out: %v", err)
+					}
+					if found, err := s.Has("a"); found || err != nil {
+						t.Errorf("it is still there: %v", err)
+					}
+				})
+			})
+		}
+	})
+}
+
+func TestSealedSettings(t *testing.T) {
+	short := secret[:31]
+	for name, test := range map[string]struct {
+		secrets []string
+		want    string
+	}{
+		"none":         {nil, "pycket: sealed: no secret is given; "},
+		"empty":        {[]string{""}, "pycket: sealed: secret 0 is only 0 bytes long; "},
+		"short":        {[]string{short}, "pycket: sealed: secret 0 is only 31 bytes long; "},
+		"short second": {[]string{secret, short}, "pycket: sealed: secret 1 is only 31 bytes long; "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			codec, err := pycket.Sealed(pycket.JSON{}, test.secrets...)
+			if codec != nil || err == nil || !strings.HasPrefix(err.Error(), test.want) {
+				t.Fatalf("%v, want %q", err, test.want)
+			}
+			if slices.Contains(test.secrets, short) && strings.Contains(err.Error(), short) {
+				t.Errorf("%q repeats the secret", err)
+			}
+		})
+	}
+	if _, err := pycket.Sealed(pycket.Gob{}, secret[:32]); err != nil {
+		t.Errorf("32 bytes: %v", err)
+	}
+}

@@ -1,0 +1,242 @@
+package pycket_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pycket/pycket"
+)
+
+// journal is a log that a test reads.
+type journal struct {
+	lockedWriter
+	text bytes.Buffer
+}
+
+func newJournal() (*journal, *slog.Logger) {
+	j := new(journal)
+	j.w = &j.text
+	return j, slog.New(slog.NewJSONHandler(&j.lockedWriter, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
+
+// warning is a line of the log.
+type warning struct {
+	Level, Msg, Hash string
+	Skipped          int
+}
+
+func (j *journal) warnings(t *testing.T) (list []warning) {
+	t.Helper()
+	for line := range strings.Lines(j.String()) {
+		var w warning
+		if err := json.Unmarshal([]byte(line), &w); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		list = append(list, w)
+	}
+	return list
+}
+
+// forgery is a cookie's value that looks as the site's own and was signed by nobody that it trusts.
+func forgery(t *testing.T, n int) string {
+	t.Helper()
+	return signed(t, otherSecret, "PYCKET_ID", fmt.Appendf(nil, "%044d", n), 0)
+}
+
+// A cookie that could have been the application's own, but for its signature, is worth a line for the
+// operator: a hash to know it by, and nothing that helps who reads the log.
+func TestForgedCookieIsLogged(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		for name, forge := range map[string]func(own string) string{
+			"signed with another secret": func(own string) string { return forgery(t, 1) },
+			"one character changed": func(own string) string {
+				return own[:70] + string('A'+(own[70]+1)%26) + own[71:]
+			},
+			"signed for another name": func(own string) string { return signed(t, secret, "OTHER_ID", idOf(t, own), 0) },
+			"not even base64":         func(own string) string { return strings.Repeat("!", len(own)) },
+		} {
+			t.Run(name, func(t *testing.T) {
+				log, logger := newJournal()
+				s := settings(server)
+				s.Logger = logger
+				site := newSite(t, s)
+				b := site.browser()
+				b.must("set:a:x")
+				own := b.cookie()
+				if got := log.String(); got != "" {
+					t.Fatalf("before: %s", got)
+				}
+				forged := forge(own)
+				site.browser().with(forged).want([]outcome{{Value: ""}, {Value: ""}, {Value: []any{}}}, "get:a", "take:a", "keys")
+				list := log.warnings(t)
+				if len(list) != 1 || list[0].Level != "WARN" || !strings.HasPrefix(list[0].Msg, "pycket: ") || list[0].Skipped != 0 {
+					t.Fatalf("the log: %s", log)
+				}
+				if !regexp.MustCompile(`^[0-9a-f]{16}$`).MatchString(list[0].Hash) {
+					t.Errorf("the hash is %q", list[0].Hash)
+				}
+				for what, text := range map[string]string{
+					"the cookie": forged, "the cookie's beginning": forged[:16], "the cookie's middle": forged[64:80], "the cookie's end": forged[len(forged)-16:],
+					"a living cookie": own, "a secret": secret, "a living session's key": server.keys(0)[0],
+				} {
+					if strings.Contains(log.String(), text) {
+						t.Errorf("%s is in the log: %s", what, log)
+					}
+				}
+				// Another process has another salt: hashes can't be looked up elsewhere.
+				other, logger := newJournal()
+				s.Logger = logger
+				newSite(t, s).browser().with(forged).must("get:a")
+				if list := log.warnings(t); list[0].Hash == other.warnings(t)[0].Hash {
+					t.Error("the hash is the same in another process")
+				}
+				server.do(0, "FLUSHALL")
+			})
+		}
+	})
+}
+
+// Whoever sends forged cookies must not fill the disk with the log: a line a second, at most.
+func TestForgedCookiesAreLimited(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		log, logger := newJournal()
+		s := settings(server)
+		s.Logger = logger
+		site := newSite(t, s)
+		const workers, each = 10, 100
+		began := time.Now()
+		parallel(workers, func(i int) {
+			for k := range each {
+				b := site.browser().with(forgery(t, i*each+k))
+				if _, _, err := b.try("get:a"); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		list := log.warnings(t)
+		if most := 1 + int(time.Since(began).Seconds()); len(list) < 1 || len(list) > most {
+			t.Errorf("%d lines of %d forged cookies, want up to %d", len(list), workers*each, most)
+		}
+		said := len(list)
+		for _, w := range list {
+			said += w.Skipped
+		}
+		if said > workers*each {
+			t.Errorf("%d forged cookies are logged, of %d", said, workers*each)
+		}
+	})
+}
+
+// The next line says how many were skipped. The clock is a fake one here, so there is no network: a forged
+// cookie has no session to be looked for in Redis.
+func TestSkippedWarningsAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, logger := newJournal()
+		app, err := pycket.New(pycket.Settings{Secrets: []string{secret}, Logger: logger})
+		if err != nil {
+			t.Fatal(err)
+		}
+		handler := app.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if found, err := pycket.NewSessionManager(w, r).Has("a"); found || err != nil {
+				t.Error(found, err)
+			}
+		}))
+		cookies := make([]string, 10)
+		for i := range cookies {
+			cookies[i] = forgery(t, i)
+		}
+		forge := func(n int) {
+			r := httptest.NewRequest("GET", "/", nil)
+			r.Header.Set("Cookie", "PYCKET_ID="+cookies[n])
+			handler.ServeHTTP(httptest.NewRecorder(), r)
+		}
+		want := func(skipped ...int) {
+			t.Helper()
+			list := log.warnings(t)
+			if len(list) != len(skipped) {
+				t.Fatalf("%d lines, want %d:\n%s", len(list), len(skipped), log)
+			}
+			for i, w := range list {
+				if w.Skipped != skipped[i] {
+					t.Errorf("line %d says %d were skipped, want %d", i, w.Skipped, skipped[i])
+				}
+			}
+		}
+		parallel(len(cookies), forge)
+		want(0)
+		time.Sleep(time.Second - time.Nanosecond)
+		forge(0)
+		want(0)
+		time.Sleep(time.Nanosecond)
+		forge(0)
+		want(0, 10)
+		forge(1)
+		time.Sleep(time.Hour)
+		forge(0)
+		want(0, 10, 1)
+		time.Sleep(time.Second)
+		forge(0)
+		want(0, 10, 1, 0)
+
+		list := log.warnings(t)
+		if list[1].Hash != list[2].Hash || list[2].Hash != list[3].Hash {
+			t.Errorf("one cookie has several hashes:\n%s", log)
+		}
+	})
+}
+
+// What no library of this kind has made is noise, of which the internet is full; and a cookie that has
+// expired, or whose session has, is nobody's fault. Nor does a request warn that finds its own cookie, or
+// that doesn't use its session.
+func TestQuietCookies(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		log, logger := newJournal()
+		s := settings(server)
+		s.Logger = logger
+		site := newSite(t, s)
+		b := site.browser()
+		b.must("set:a:x")
+		own := b.cookie()
+		id := idOf(t, own)
+		for name, cookie := range map[string]string{
+			"nothing": "", "empty": "PYCKET_ID=", "no value": "PYCKET_ID", "short": "PYCKET_ID=x", "a UUID": "PYCKET_ID=0beaca0a-3cb0-4001-a8af-8579f3691b41",
+			"one character less": "PYCKET_ID=" + own[1:], "one character more": "PYCKET_ID=" + own + "A",
+			"long": "PYCKET_ID=" + strings.Repeat("A", 5000), "another name": "OTHER_ID=" + forgery(t, 1), "the name in lower case": "pycket_id=" + forgery(t, 1),
+			"expired":               "PYCKET_ID=" + signedFor(t, secret, "PYCKET_ID", id, time.Hour, time.Minute),
+			"its session has ended": "PYCKET_ID=" + signed(t, secret, "PYCKET_ID", make([]byte, 44), 0),
+			"its own":               "PYCKET_ID=" + own,
+			"a forged one first":    "PYCKET_ID=" + forgery(t, 1) + "; PYCKET_ID=" + own,
+			"a forged one last":     "PYCKET_ID=" + own + "; PYCKET_ID=" + forgery(t, 1),
+		} {
+			t.Run(name, func(t *testing.T) {
+				raw(t, site, "op=get:a&op=take:a&op=keys", cookie)
+				if got := log.String(); got != "" {
+					t.Errorf("the log: %s", got)
+				}
+			})
+		}
+		raw(t, site, "", "PYCKET_ID="+forgery(t, 1)) // the session isn't used
+		if got := log.String(); got != "" {
+			t.Errorf("an unused session: %s", got)
+		}
+		raw(t, site, "op=get:a", "PYCKET_ID="+forgery(t, 1)) // or nothing at all is logged
+		if len(log.warnings(t)) != 1 {
+			t.Errorf("the log: %s", log)
+		}
+	})
+}
