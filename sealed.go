@@ -12,7 +12,7 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
-// Sealed is a codec that encrypts what another codec encodes, so that who reads Redis reads no values:
+// Sealed is a codec that encrypts what another codec encodes (nil means [JSON]), so that who reads Redis reads no values:
 // XChaCha20-Poly1305, whose random nonces do not repeat however much is written. Names are not
 // encrypted. The first secret seals, all open: put a new one in front to change it, and keep the old one
 // as long as sessions live. Secrets have 32 random bytes or more, as Settings.Secrets have, and may be the
@@ -23,6 +23,9 @@ import (
 //	codec, err := pycket.Sealed(pycket.JSON{}, secret)
 //	app, err := pycket.New(pycket.Settings{Secrets: []string{secret}, Codec: codec})
 func Sealed(codec Codec, secrets ...string) (Codec, error) {
+	if codec == nil {
+		codec = JSON{}
+	}
 	s := &sealed{codec: codec}
 	if len(secrets) == 0 {
 		return nil, failed("sealed", errors.New("no secret is given; give at least one of 32 or more random bytes"))

@@ -334,3 +334,18 @@ func TestSealedSettings(t *testing.T) {
 		t.Errorf("32 bytes: %v", err)
 	}
 }
+
+func TestSealedNilIsJSON(t *testing.T) {
+	codec, err := pycket.Sealed(nil, secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := codec.Encode("text")
+	var got string
+	if err == nil {
+		err = codec.Decode(data, &got)
+	}
+	if got != "text" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+}

@@ -5,7 +5,8 @@
 //	app, err := pycket.New(pycket.Settings{Redis: pycket.RedisSettings{URL: server.URL()}, ...})
 //
 // It is [github.com/alicebob/miniredis/v2]: what it holds is in memory, ends with the program and is
-// seen by this program alone unless others are given its URL. It is no server for production.
+// seen by this program alone unless others are given its URL. It is no server for production: among other
+// things, an Increment beyond 64 bits wraps around instead of failing.
 package embedded
 
 import (
