@@ -63,18 +63,19 @@ func (m *SessionManager) bind(user string, values Values, login bool) error {
 	if len(user) > maxUser {
 		return fmt.Errorf("%w: the account's name has %d bytes, and may have %d", ErrTooLarge, len(user), maxUser)
 	}
-	args, err := m.encode(func(q *request) ([]any, error) { return q.pairs(values) })
-	if err != nil {
-		return err
-	}
-	if args == nil {
-		args = make([]any, 1, 5)
-	}
-	q, err := m.enter()
-	if err != nil {
-		return err
-	}
-	defer q.mu.Unlock()
+	return m.write(func(q *request) ([]any, error) {
+		args, err := q.pairs(values)
+		if err == nil && args == nil {
+			args = make([]any, 1, 5)
+		}
+		return args, err
+	}, func(q *request, args []any) error {
+		return q.bind(user, args, login)
+	})
+}
+
+// bind runs the script that binds the session to an account. args are those of the values.
+func (q *request) bind(user string, args []any, login bool) error {
 	if user == "" && q.id == nil && !q.ended {
 		return nil // nobody's session, and nobody's it stays
 	}

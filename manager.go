@@ -69,13 +69,22 @@ func (m *manager) enter() (*request, error) {
 	return m.request, m.request.enter()
 }
 
-// encode makes arguments before the operation begins: codecs run code of the application, which may use
-// the session itself.
-func (m *manager) encode(encode func(*request) ([]any, error)) ([]any, error) {
+// write makes arguments and then carries out an operation with them, unless there are none. They are made
+// before the request is locked: codecs run code of the application, which may use the session itself.
+func (m *manager) write(encode func(*request) ([]any, error), operation func(*request, []any) error) error {
 	if m.cause != nil {
-		return nil, m.cause
+		return m.cause
 	}
-	return encode(m.request)
+	args, err := encode(m.request)
+	if err != nil || len(args) == 0 {
+		return err
+	}
+	q, err := m.enter()
+	if err != nil {
+		return err
+	}
+	defer q.mu.Unlock()
+	return operation(q, args)
 }
 
 // A SessionManager is the session of one request: values kept in Redis under the id in the browser's
@@ -109,22 +118,15 @@ func (m *SessionManager) SetMany(values Values) error {
 }
 
 func (m *SessionManager) set(encode func(*request) ([]any, error)) error {
-	args, err := m.encode(encode)
-	if err != nil || len(args) == 0 {
-		return err
-	}
-	q, err := m.enter()
-	if err != nil {
-		return err
-	}
-	defer q.mu.Unlock()
-	if _, err := q.write(&q.app.store.set, args); err != nil {
-		return err
-	}
-	for i := 1; i < len(args); i += 2 {
-		q.snapshot.learn(args[i].(string), args[i+1].([]byte))
-	}
-	return nil
+	return m.write(encode, func(q *request, args []any) error {
+		if _, err := q.write(&q.app.store.set, args); err != nil {
+			return err
+		}
+		for i := 1; i < len(args); i += 2 {
+			q.snapshot.learn(args[i].(string), args[i+1].([]byte))
+		}
+		return nil
+	})
 }
 
 // Lookup reads a value from the request's snapshot: see [Manager].

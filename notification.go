@@ -40,17 +40,10 @@ func (m *NotificationManager) SetMany(values Values) error {
 }
 
 func (m *NotificationManager) set(encode func(*request) ([]any, error)) error {
-	args, err := m.encode(encode)
-	if err != nil || len(args) == 0 {
+	return m.write(encode, func(q *request, args []any) error {
+		_, err := q.write(&q.app.store.notify, args)
 		return err
-	}
-	q, err := m.enter()
-	if err != nil {
-		return err
-	}
-	defer q.mu.Unlock()
-	_, err = q.write(&q.app.store.notify, args)
-	return err
+	})
 }
 
 // Lookup takes a notification out: see [Manager]. If it can't be read into that type it is put back.
@@ -182,20 +175,13 @@ func (m *NotificationManager) Add(level, text string) error {
 }
 
 func (m *NotificationManager) add(message Message) error {
-	args, err := m.encode(func(q *request) ([]any, error) {
+	return m.write(func(q *request) ([]any, error) {
 		data, err := q.encode(message)
 		return []any{nil, data}, err
+	}, func(q *request, args []any) error {
+		_, err := q.write(&q.app.store.add, args)
+		return err
 	})
-	if err != nil {
-		return err
-	}
-	q, err := m.enter()
-	if err != nil {
-		return err
-	}
-	defer q.mu.Unlock()
-	_, err = q.write(&q.app.store.add, args)
-	return err
 }
 
 // Drain takes all queued messages out, in the order in which they were added. Each is handed to one
