@@ -912,7 +912,9 @@ func step(p *program, op string, m *model, s *pycket.SessionManager, n *pycket.N
 		args = strconv.Quote(user)
 		err = s.SetUser(user)
 		m.auth = m.auth && user == m.user && user != ""
-		m.alive, m.user = true, user
+		if m.alive = m.alive || user != ""; m.alive { // nobody's session stays nobody's
+			m.user = user
+		}
 	case "remember":
 		hours := time.Duration(p.byte()) * time.Hour
 		args = hours.String()
