@@ -18,12 +18,11 @@ if before and before ~= user then
   redis.call('ZREM', PREFIX .. 'u:{' .. redis.sha1hex(before) .. '}', handle)
 end
 owned = user ~= ''
---@ count
 if auth == '1' then -- Remember was for whoever signed in before
   redis.call('HDEL', key, 'pycket:idle')
   idle = IDLE
-  --@ count
 end
+--@ count
 local at = string.format('%.0f', now())
 if verifier ~= ARGV[1] then
   record = verifier .. string.sub(record, 23)
