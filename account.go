@@ -1,12 +1,12 @@
 package pycket
 
 import (
+	"cmp"
 	"context"
-	"crypto/sha1" // #nosec G505 -- the hash that Lua has in Redis, for names only
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -85,14 +85,20 @@ func (q *request) bind(user string, args []any, login bool) error {
 	pairs := len(args)
 	agent := q.http.UserAgent()
 	agent = strings.ToValidUTF8(agent[:min(len(agent), maxAgent)], "")
-	args = append(args, nil, user, flag(login), agent)
+	args = append(args, nil, user, flag(login), agent, 0)
+	store := q.app.store
 	var next *sessionID
-	if _, err := q.writeAs(&q.app.store.login, args, func(fresh bool) {
+	if _, err := q.writeAs(&store.login, args, func(began time.Time, fresh bool, idle time.Duration) error {
 		next = q.id
 		if login && !fresh {
 			next = next.rotated()
 		}
 		args[pairs] = next.verifier
+		if !store.cluster || user == "" {
+			return nil
+		}
+		args[pairs+4] = listedFor(idle).Milliseconds()
+		return store.enlistAt(q, began, sha1Hex(user), q.id.handle, idle)
 	}); err != nil {
 		return err
 	}
@@ -103,6 +109,9 @@ func (q *request) bind(user string, args []any, login bool) error {
 	q.snapshot = snapshot{} // Redis has set the time
 	for i := 1; i < pairs; i += 2 {
 		q.snapshot.learn(args[i].(string), args[i+1].([]byte))
+	}
+	if login && store.cluster {
+		q.app.limit(q, user)
 	}
 	return nil
 }
@@ -117,7 +126,7 @@ func (m *SessionManager) User() (string, error) {
 // was not. Ask for the password again, before something that matters, if that is long ago.
 func (m *SessionManager) AuthTime() (time.Time, error) {
 	at, err := m.field(authField)
-	return millis(at), failed("authentication time", err)
+	return micros(at), failed("authentication time", err)
 }
 
 // field reads a field of pycket's own.
@@ -131,12 +140,17 @@ func (m *SessionManager) field(name string) ([]byte, error) {
 }
 
 // millis reads a time as the scripts write it; the zero time if there is none.
-func millis(text []byte) time.Time {
+func millis(text []byte) time.Time { return sinceEpoch(text, time.UnixMilli) }
+
+// micros is millis for times that must tell what came first.
+func micros(text []byte) time.Time { return sinceEpoch(text, time.UnixMicro) }
+
+func sinceEpoch(text []byte, from func(int64) time.Time) time.Time {
 	n, err := strconv.ParseInt(string(text), 10, 64)
 	if err != nil || n <= 0 {
 		return time.Time{}
 	}
-	return time.UnixMilli(n)
+	return from(n)
 }
 
 // Remember makes the session last: its idle timeout becomes this one, and its cookie stays when the
@@ -171,25 +185,41 @@ func (m *SessionManager) remember(idle time.Duration) error {
 // Sessions lists the living sessions of an account, in the order in which they signed in. If ctx is that
 // of a request, its own session is marked as current.
 func (a *App) Sessions(ctx context.Context, user string) ([]SessionInfo, error) {
-	current := currentHandle(ctx)
-	infos, listed := []SessionInfo{}, map[string]bool{}
-	err := a.members(ctx, user, nil, func(handle string, rest *answer) {
-		info := SessionInfo{Handle: handle, Current: handle == current}
-		for _, into := range []*time.Time{&info.Created, &info.LastSeen, &info.SignedIn} {
-			at, _ := rest.next()
-			*into = millis(at)
-		}
-		agent, _ := rest.next()
-		info.UserAgent = string(agent)
-		if !listed[handle] {
-			listed[handle] = true
-			infos = append(infos, info)
-		}
-	})
+	infos, err := a.sessions(ctx, user)
 	if err != nil {
 		return nil, failed("sessions", err)
 	}
+	current := currentHandle(ctx)
+	for i := range infos {
+		infos[i].Current = infos[i].Handle == current
+	}
 	return infos, nil
+}
+
+func (a *App) sessions(ctx context.Context, user string) ([]SessionInfo, error) {
+	infos, listed := []SessionInfo{}, map[string]bool{}
+	err := a.store.eachListed(ctx, user, func(handles []string) error {
+		found, err := a.store.membersOf(ctx, user, handles, false)
+		for _, info := range found {
+			if !listed[info.Handle] {
+				listed[info.Handle] = true
+				infos = append(infos, info)
+			}
+		}
+		return err
+	})
+	slices.SortFunc(infos, func(a, b SessionInfo) int {
+		return cmp.Or(a.signedIn().Compare(b.signedIn()), strings.Compare(a.Handle, b.Handle))
+	})
+	return infos, err
+}
+
+// signedIn is when the session was authenticated or, if it was not, began.
+func (i SessionInfo) signedIn() time.Time {
+	if i.SignedIn.IsZero() {
+		return i.Created
+	}
+	return i.SignedIn
 }
 
 // Revoke ends a session by its handle: its id is dead at once, on every server, and requests that are
@@ -199,54 +229,48 @@ func (a *App) Revoke(ctx context.Context, handle string) error {
 	if !isHandle(handle) {
 		return failed("revoke", errHandle)
 	}
-	_, _, err := a.store.run(ctx, time.Now(), &a.store.revoke, place{a.store.prefix + "s:{" + handle + "}", ""})
+	_, _, err := a.store.run(ctx, time.Now(), &a.store.revoke, place{a.store.session(handle), ""})
 	return failed("revoke", err)
 }
 
 // RevokeUser ends all sessions of an account but those with the handles given, and says how many it has
-// ended: "log out everywhere", or everywhere else.
+// ended: "log out everywhere", or everywhere else. Every session whose Login had returned before is among
+// them. With an error, some may have been ended: call it again.
 func (a *App) RevokeUser(ctx context.Context, user string, except ...string) (int, error) {
-	spared := []any{"-"}
 	for _, handle := range except {
 		if !isHandle(handle) {
 			return 0, failed("revoke user", errHandle)
 		}
-		spared = append(spared, handle)
 	}
 	ended := 0
-	err := a.members(ctx, user, spared, func(string, *answer) { ended++ })
-	return ended, failed("revoke user", err)
+	var failure error // of one server of a cluster is no reason to leave the sessions on others
+	err := a.store.eachListed(ctx, user, func(handles []string) error {
+		handles = slices.DeleteFunc(handles, func(handle string) bool { return slices.Contains(except, handle) })
+		found, err := a.store.membersOf(ctx, user, handles, true)
+		ended += len(found)
+		failure = cmp.Or(failure, err)
+		return nil
+	})
+	return ended, failed("revoke user", cmp.Or(err, failure))
 }
 
-// members runs the script that lists an account's sessions, or ends them, as often as it takes, and hands
-// every one it names to the caller, who takes the rest of what is said of it. From one time to the next it
-// goes on by score, and not by rank, which moves when others end.
-func (a *App) members(ctx context.Context, user string, args []any, each func(handle string, rest *answer)) error {
-	sum := sha1.Sum([]byte(user)) // #nosec G401 -- a name; the scripts compare the accounts themselves
-	list := place{a.store.prefix + "u:{" + hex.EncodeToString(sum[:]) + "}", user}
-	for from := "-inf"; ; {
-		v, found, err := a.store.run(ctx, time.Now(), &a.store.sessions, list, append([]any{from}, args...)...)
-		if err != nil {
-			return err
+// limit ends the oldest sessions of an account that has too many, in a cluster: elsewhere login.lua does. The
+// login it is for has been done, so what goes wrong here is left to the next.
+func (a *App) limit(ctx context.Context, user string) {
+	most := a.settings.MaxSessionsPerUser
+	if most == 0 {
+		return
+	}
+	infos, err := a.sessions(ctx, user)
+	if err == nil && len(infos) > most {
+		var oldest []string
+		for _, info := range infos[:len(infos)-most] {
+			oldest = append(oldest, info.Handle)
 		}
-		if v != done || found.kind != '*' {
-			return errMalformed
-		}
-		more := found.ends('M')
-		for {
-			item, ok := found.next()
-			if !ok {
-				return errMalformed
-			}
-			if len(found.text) == len("$1\r\nM\r\n") { // only the mark is left: that was the score
-				from = string(item)
-				break
-			}
-			each(string(item), &found)
-		}
-		if !more {
-			return nil
-		}
+		_, err = a.store.membersOf(ctx, user, oldest, true)
+	}
+	if err != nil {
+		a.logger.Warn("pycket: an account may have more sessions than Settings.MaxSessionsPerUser until its next login", "error", err)
 	}
 }
 

@@ -135,7 +135,7 @@ func TestLogin(t *testing.T) {
 }
 
 func TestLoginRefusals(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		stage := newStage(t, settings(server))
 		b := stage.browser()
 		a := stage.visit(b, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
@@ -250,7 +250,7 @@ func TestYourDevices(t *testing.T) {
 
 // A revoke by somebody else, while a request is under way: as with Destroy.
 func TestInFlightRevoke(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		site := newSite(t, settings(server))
 		for name, revoke := range map[string]func() error{
 			"Revoke": func() error {
@@ -371,7 +371,7 @@ func TestAccountListHeals(t *testing.T) {
 }
 
 func TestMaxSessionsPerUser(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		s := settings(server)
 		s.MaxSessionsPerUser = 2
 		stage := newStage(t, s)
@@ -409,7 +409,7 @@ func newRequest() *http.Request {
 }
 
 func TestRemember(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		s := settings(server)
 		s.IdleTimeout = time.Hour
 		stage := newStage(t, s)
@@ -502,7 +502,7 @@ func handleCookie(site *site, cookie string, use func(*pycket.SessionManager)) *
 
 // A persistent cookie of ExpiresDays is renewed like one of Remember.
 func TestPersistentCookieIsRenewed(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		s := settings(server)
 		s.Cookies.ExpiresDays = 10
 		site := newSite(t, s)
@@ -520,7 +520,7 @@ func TestPersistentCookieIsRenewed(t *testing.T) {
 }
 
 func TestAbsoluteTimeoutAndRemember(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		s := settings(server)
 		s.AbsoluteTimeout = 2 * time.Hour
 		stage := newStage(t, s)
@@ -531,7 +531,7 @@ func TestAbsoluteTimeoutAndRemember(t *testing.T) {
 			}
 		})
 		for _, key := range server.keys(0) {
-			if left := server.do(0, "PTTL", key).(int64); left > (2 * time.Hour).Milliseconds() {
+			if left := server.do(0, "PTTL", key).(int64); left > (2*time.Hour).Milliseconds() && !server.mayLag(key) {
 				t.Errorf("%s may stand %d ms", key, left)
 			}
 		}
@@ -539,7 +539,7 @@ func TestAbsoluteTimeoutAndRemember(t *testing.T) {
 }
 
 func TestClearSiteData(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		for _, on := range []bool{true, false} {
 			s := settings(server)
 			s.Cookies.ClearSiteData = on

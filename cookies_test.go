@@ -59,7 +59,7 @@ func idOf(t *testing.T, cookie string) []byte {
 
 // securecookie's codecs refuse values older than 30 days unless told otherwise; ExpiresDays is obeyed.
 func TestCookieAge(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		for _, test := range []struct {
 			days float64
 			age  time.Duration
@@ -85,7 +85,7 @@ func TestCookieAge(t *testing.T) {
 }
 
 func TestCookieAttributes(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		for _, test := range []struct {
 			name    string
 			cookies pycket.CookieSettings
@@ -152,7 +152,7 @@ func TestCookieAttributes(t *testing.T) {
 }
 
 func TestCachingHeaders(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		stage := newStage(t, settings(server))
 		b := stage.browser()
 		write := func(s *pycket.SessionManager) { s.Rotate(); s.Set("a", 1) }
@@ -190,7 +190,7 @@ func TestCachingHeaders(t *testing.T) {
 
 // Every way to read makes the response depend on the cookie, also where there is none.
 func TestEveryReadVaries(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		site := newSite(t, settings(server))
 		b := site.browser()
 		b.must("set:a:b")
@@ -255,7 +255,7 @@ func hostileCookies(t *testing.T, own string) map[string]string {
 }
 
 func TestHostileCookies(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		site := newSite(t, settings(server))
 		b := site.browser()
 		b.must("set:a:secret")
@@ -318,7 +318,7 @@ func TestHostileCookies(t *testing.T) {
 }
 
 func TestTwoCookiesOfOneName(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		site := newSite(t, settings(server))
 		b := site.browser()
 		b.must("set:a:mine")
@@ -336,7 +336,7 @@ func TestTwoCookiesOfOneName(t *testing.T) {
 }
 
 func TestSecretsRotateAndRetire(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		with := func(secrets ...string) *site {
 			s := settings(server)
 			s.Secrets = secrets
@@ -365,7 +365,7 @@ func TestSecretsRotateAndRetire(t *testing.T) {
 }
 
 func TestEncryptedCookies(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		s := settings(server)
 		plain := newSite(t, s)
 		s.Cookies.Encrypt = true
@@ -397,7 +397,7 @@ func TestEncryptedCookies(t *testing.T) {
 
 // Two applications on one Redis do not take each other's cookies or keys.
 func TestTwoApps(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		change := map[string]func(*pycket.Settings){
 			"names":    func(s *pycket.Settings) { s.Cookies.Name = "OTHER" },
 			"prefixes": func(s *pycket.Settings) { s.Redis.Prefix = "other:" },

@@ -48,7 +48,7 @@ func replies(data []byte, chunk int) (list []string) {
 		}
 		list = append(list, fmt.Sprintf("%c %d %q", r.kind, r.number, r.text))
 		take(answer{kind: r.kind, text: r.text})
-		ago(r.text)
+		parseStatus(string(r.text))
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -45,7 +46,16 @@ func TestMain(m *testing.M) {
 		childMain(url)
 		return
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	sharedCluster.stop()
+	os.Exit(code)
+}
+
+// everyServer runs a test against a real Redis, the embedded one and a cluster.
+func everyServer(t *testing.T, test func(t *testing.T, server *redisServer)) {
+	t.Helper()
+	bothServers(t, test)
+	t.Run("cluster", func(t *testing.T) { test(t, clusterOf(t)) })
 }
 
 // bothServers runs a test against a real Redis and against the embedded one.
@@ -78,6 +88,7 @@ type redisServer struct {
 	addr    string
 	process *exec.Cmd // nil: embedded
 	args    []string
+	nodes   []*redisServer // of a cluster, of which this is the first
 }
 
 // startRedis starts a redis-server that ends with the test.
@@ -86,13 +97,16 @@ func startRedis(t testing.TB, args ...string) *redisServer {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		skipOrFail(t, "redis-server", "redis-server")
 	}
-	for range 5 {
+	for range 20 {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
 		s := &redisServer{t: t, addr: listener.Addr().String(), args: args}
 		listener.Close()
+		if slices.Contains(args, "--cluster-enabled") && !hasBus(s.addr) {
+			continue
+		}
 		if s.start() == nil {
 			t.Cleanup(s.kill)
 			return s
@@ -130,11 +144,19 @@ func (s *redisServer) kill() {
 
 func (s *redisServer) signal(signal syscall.Signal) { s.process.Process.Signal(signal) }
 
-func (s *redisServer) url() string { return "redis://" + s.addr }
+func (s *redisServer) url() string {
+	if len(s.nodes) > 0 {
+		return "cluster://" + s.addr // for childMain; settings knows better
+	}
+	return "redis://" + s.addr
+}
 
 // do carries out a command in a database.
 func (s *redisServer) do(db int, command string, args ...any) any {
 	s.t.Helper()
+	if len(s.nodes) > 0 {
+		return s.doInCluster(command, args...)
+	}
 	c, err := redis.Dial("tcp", s.addr, redis.DialDatabase(db))
 	if err != nil {
 		s.t.Fatal(err)
@@ -152,6 +174,12 @@ func (s *redisServer) keys(db int) []string {
 	keys, err := redis.Strings(s.do(db, "KEYS", "*"), nil)
 	if err != nil {
 		s.t.Fatal(err)
+	}
+	if len(s.nodes) > 0 { // which has one database: what would be in the other is told by the key
+		return slices.DeleteFunc(keys, func(key string) bool {
+			isNote := strings.HasPrefix(key, "pycket:n:") || strings.HasPrefix(key, "pycket:m:")
+			return isNote != (db == 1)
+		})
 	}
 	return keys
 }
@@ -183,11 +211,15 @@ type site struct {
 
 // settings are settings for a server.
 func settings(server *redisServer) pycket.Settings {
-	return pycket.Settings{
+	s := pycket.Settings{
 		Secrets: []string{secret},
 		Redis:   pycket.RedisSettings{URL: server.url(), Timeout: timeout},
 		Logger:  slog.New(slog.DiscardHandler),
 	}
+	if len(server.nodes) > 0 {
+		s.Redis.URL, s.Redis.Cluster = "", []string{server.addr}
+	}
+	return s
 }
 
 func newApp(t testing.TB, s pycket.Settings) *pycket.App {
@@ -614,7 +646,11 @@ func (p *proxy) cut() {
 // childMain is another process of the application: it serves the operations handler until its standard
 // input ends, and prints its URL first.
 func childMain(redisURL string) {
-	app, err := pycket.New(pycket.Settings{Secrets: []string{secret}, Redis: pycket.RedisSettings{URL: redisURL, Timeout: timeout}})
+	s := pycket.Settings{Secrets: []string{secret}, Redis: pycket.RedisSettings{URL: redisURL, Timeout: timeout}}
+	if seed, ok := strings.CutPrefix(redisURL, "cluster://"); ok {
+		s.Redis.URL, s.Redis.Cluster = "", []string{seed}
+	}
+	app, err := pycket.New(s)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

@@ -62,7 +62,7 @@ func (s *http2Site) browser() *browser {
 
 // A first visit gets one cookie, which is Secure since the request came over TLS; a later one none.
 func TestHTTP2Visit(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		site := newHTTP2Site(t, settings(server))
 		b := site.browser()
 		if a := b.want([]outcome{{Value: ""}}, "get:a"); a.setsCookie() || server.size() != 0 {
@@ -93,7 +93,7 @@ func TestHTTP2Visit(t *testing.T) {
 // Flush sends the headers: a stranger's session is refused after it, and has its cookie before it. An
 // empty body or a Flush before the body do not lose it.
 func TestHTTP2HeadersSent(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		site := newHTTP2Site(t, settings(server))
 		for name, send := range map[string]func(w http.ResponseWriter) error{
 			"Flush":        func(w http.ResponseWriter) error { w.(http.Flusher).Flush(); return nil },
@@ -146,7 +146,7 @@ func TestHTTP2HeadersSent(t *testing.T) {
 // Early hints are no headers of the answer: a session may still be made after them, and its cookie comes
 // with the real ones.
 func TestHTTP2EarlyHints(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		site := newHTTP2Site(t, settings(server))
 		site.act = func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
 			w.Header().Set("Link", "</style.css>; rel=preload")
@@ -183,7 +183,7 @@ func TestHTTP2EarlyHints(t *testing.T) {
 // A stream of events writes to its session, sees what requests on the same connection have written, and
 // brings nothing back after a logout.
 func TestHTTP2EventStream(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		site := newHTTP2Site(t, settings(server))
 		next := make(chan struct{})
 		site.act = func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
@@ -242,7 +242,7 @@ func TestHTTP2EventStream(t *testing.T) {
 // The controller's deadlines reach the server's writer. One that breaks the response takes back nothing
 // of what the session has acknowledged.
 func TestHTTP2Deadlines(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		site := newHTTP2Site(t, settings(server))
 		b := site.browser()
 		site.visit(b, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
@@ -277,7 +277,7 @@ func TestHTTP2Deadlines(t *testing.T) {
 
 // What runs in parallel on one connection loses no name and no count.
 func TestHTTP2Parallel(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		const requests = 64
 		site := newHTTP2Site(t, settings(server))
 		b := site.browser()

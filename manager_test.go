@@ -97,7 +97,7 @@ func onlyJSON() []value {
 func TestValues(t *testing.T) {
 	for name, codec := range map[string]pycket.Codec{"json": nil, "gob": pycket.Gob{}} {
 		t.Run(name, func(t *testing.T) {
-			bothServers(t, func(t *testing.T, server *redisServer) {
+			everyServer(t, func(t *testing.T, server *redisServer) {
 				s := settings(server)
 				s.Codec = codec
 				stage := newStage(t, s)
@@ -136,7 +136,7 @@ func TestValues(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		names := []string{"", " ", "W", "N", "a", "ü", "\x00", "\n", "a:b", "pycket", "Pycket:id", " pycket:", "{}", strings.Repeat("n", 1000), "\xff\xfe", "-1", "5 3\n"}
 		for i := range 256 {
 			names = append(names, string([]byte{byte(i), byte(i)}))
@@ -199,7 +199,7 @@ func wantError(t *testing.T, err error, sentinel error, texts ...string) {
 func TestRefusals(t *testing.T) {
 	for name, codec := range map[string]pycket.Codec{"json": pycket.JSON{}, "gob": pycket.Gob{}} {
 		t.Run(name, func(t *testing.T) {
-			bothServers(t, func(t *testing.T, server *redisServer) {
+			everyServer(t, func(t *testing.T, server *redisServer) {
 				s := settings(server)
 				s.Codec, s.MaxValueBytes, s.MaxSessionBytes = codec, 1000, 3000
 				stage := newStage(t, s)
@@ -349,7 +349,7 @@ func (hexCodec) Decode(data []byte, into any) error {
 }
 
 func TestManagers(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		site := newSite(t, settings(server))
 		b := site.browser()
 		b.want([]outcome{{}, {}, {Value: "1"}, {Value: []any{"a", "b", "c"}}, {Value: true}, {Value: false}},
@@ -383,7 +383,7 @@ func TestManagers(t *testing.T) {
 
 // Sessions over 4 KB are read by the value; everything else is the same.
 func TestLargeSession(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		site := newSite(t, settings(server))
 		b := site.browser()
 		ops, names := []string{}, []any{}

@@ -43,7 +43,7 @@ func (h *both) Other(w http.ResponseWriter, r *http.Request) {
 
 // The example of the design, on a first visit: one id and one cookie for both mixins.
 func TestHowItReads(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		mux := http.NewServeMux()
 		mux.Handle("/", pycket.Handler(both{greeting: "hello"}))
 		mux.Handle("GET /other", pycket.HandlerFunc(both{greeting: "other"}, (*both).Other))
@@ -88,7 +88,7 @@ func (h *sessionOnly) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func TestParallelRequestsShareNoManager(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		const n = 16
 		meet := make(chan *pycket.SessionManager)
 		site := newSite(t, settings(server), pycket.Handler(sessionOnly{meet: meet}))
@@ -131,7 +131,7 @@ type bare struct {
 }
 
 func TestOneMixinAndBindAndPair(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		mux := http.NewServeMux()
 		mux.Handle("/one", pycket.Handler(notificationsOnly{}))
 		mux.HandleFunc("/bind", func(w http.ResponseWriter, r *http.Request) {
@@ -162,7 +162,7 @@ func TestOneMixinAndBindAndPair(t *testing.T) {
 
 // A framework may replace the request's context; the writer still leads to the session.
 func TestPairWithoutContext(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		site := newSite(t, settings(server), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			lost := r.WithContext(t.Context())
 			wrapped := struct{ wrappedWriter }{wrappedWriter{w}}

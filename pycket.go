@@ -99,12 +99,12 @@ func New(s Settings) (*App, error) {
 	}
 	cookies, err := newCookies(s.Cookies, s.Secrets, s.Redis.Prefix)
 	complain(err)
-	pool, db, notificationsDB, err := newRedisPool(s.Redis)
+	client, db, notificationsDB, err := newRedisClient(&s.Redis)
 	complain(err)
 	if len(bad) > 0 {
 		return nil, errors.Join(bad...)
 	}
-	store, err := newStore(pool, s, db, notificationsDB)
+	store, err := newStore(client, s, db, notificationsDB)
 	if err != nil {
 		return nil, failed("new", err)
 	}
@@ -135,10 +135,9 @@ func (a *App) Wrap(next http.Handler) http.Handler {
 	})
 }
 
-// Ping asks Redis for a sign of life.
+// Ping asks Redis for a sign of life; in a cluster, every server that has slots.
 func (a *App) Ping(ctx context.Context) error {
-	_, err := a.store.redis.do(ctx, time.Now(), true, "PING")
-	return failed("ping", err)
+	return failed("ping", a.store.redis.ping(ctx))
 }
 
 // Close closes the connections to Redis. Operations after it return [ErrUnavailable].

@@ -51,7 +51,7 @@ func all(t *testing.T, fleet []*browser, ops func(i int) []string) [][]outcome {
 // Promise 2: parallel requests, in two processes, set different names of one session. Every request has
 // read the session before, and works between load and write.
 func TestNoLostNames(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		site := newSite(t, settings(server))
 		b := site.browser()
 		b.must("set:here:before")
@@ -68,7 +68,7 @@ func TestNoLostNames(t *testing.T) {
 }
 
 func TestNoLostCounts(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		site := newSite(t, settings(server))
 		b := site.browser()
 		b.must("inc:increments:0", "inc:updates:0")
@@ -88,7 +88,7 @@ func TestNoLostCounts(t *testing.T) {
 
 // Promise 4: one notification, many readers in two processes.
 func TestOneReader(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		site := newSite(t, settings(server))
 		b := site.browser()
 		b.must("set:a:b")
@@ -113,7 +113,7 @@ func TestOneReader(t *testing.T) {
 
 // A reader and a writer of notifications at once lose nothing, and keep the order.
 func TestReaderAndWriterOfNotifications(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		const messages = 300
 		site := newSite(t, settings(server))
 		b := site.browser()
@@ -169,7 +169,7 @@ func TestReaderAndWriterOfNotifications(t *testing.T) {
 
 // Goroutines of one request share one manager, and on a first visit make one session.
 func TestGoroutinesOfOneRequest(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		site := newSite(t, settings(server), goroutines())
 		b := site.browser()
 		a := b.get("/")

@@ -300,13 +300,14 @@ type redisTarget struct {
 	network, address   string
 	username, password string
 	tls                bool
+	named              bool // the URL has a host
 	db                 *int // named by the URL
 }
 
 // parseRedisURL never repeats the URL in an error: it may hold a password.
 func parseRedisURL(raw string) (t redisTarget, err error) {
 	if raw == "" {
-		raw = defaultRedisURL
+		raw = "redis://" // of the default host
 	}
 	u, err := url.Parse(raw)
 	if err != nil {
@@ -337,6 +338,7 @@ func parseRedisURL(raw string) (t redisTarget, err error) {
 		return t, errors.New("Redis.URL has a query, and nothing in it is known; leave it away")
 	}
 	host, port := u.Hostname(), u.Port()
+	t.named = u.Host != ""
 	if host == "" {
 		host = "localhost"
 	}

@@ -29,13 +29,18 @@ type RedisSettings struct {
 	// keys differ too.
 	DBSessions, DBNotifications *int
 
+	// Cluster are the addresses, host:port, of some servers of a Redis Cluster; the others are found
+	// through them. User, password and TLS are those of URL, which then names no host. A cluster has one
+	// database, 0, for all. docs/storage.md says which operations on accounts are no longer one step.
+	Cluster []string
+
 	// Prefix begins every key. "" means "pycket:". Two applications on one Redis with different prefixes
 	// do not take each other's cookies.
 	Prefix string
 
 	// MaxConnections is how many connections are open to Redis at most. 0 means 64. Few are used: the
 	// commands of many requests share one, and only what is large gets one to itself, and waits for it
-	// if all are in use.
+	// if all are in use. In a cluster it is a number for each server.
 	MaxConnections int
 
 	// Timeout bounds every operation, waiting and dialing included. 0 means 3 seconds.
@@ -43,7 +48,6 @@ type RedisSettings struct {
 }
 
 const (
-	defaultRedisURL       = "redis://localhost:6379"
 	defaultPrefix         = "pycket:"
 	defaultMaxConnections = 64
 	defaultTimeout        = 3 * time.Second
@@ -57,14 +61,32 @@ const (
 	idleCheck = 10 * time.Millisecond
 )
 
-// redisPool carries out commands on a pool of connections to Redis. Its errors are ErrUnavailable
-// (Redis could not be asked, did not answer in time, or answered that it cannot do it), errWrongType
-// and errNoScript. It knows nothing of sessions or HTTP.
+// redisClient carries out commands: on one server (redisPool) or on those of a cluster (redisCluster). Its
+// errors are ErrUnavailable (Redis could not be asked, did not answer in time, or answered that it cannot
+// do it), errWrongType and errNoScript. It knows nothing of sessions or HTTP.
+type redisClient interface {
+	// do carries out one command on a key within the timeout, from when the operation began, and the
+	// context's deadline. A command that was begun is carried out even if the context is cancelled: a
+	// browser that goes away loses no write, it only isn't told.
+	//
+	// repeatable says that doing the command twice is as good as once, however late the first time. Such a
+	// command is tried again if its connection broke under it, on a new one.
+	do(ctx context.Context, began time.Time, repeatable bool, key, command string, args ...any) (reply, error)
+
+	// ping asks every server for a sign of life.
+	ping(ctx context.Context) error
+
+	// close waits for what is on its way, which ends within the timeout.
+	close() error
+}
+
+// redisPool is one server and the connections to it.
 //
 // The commands of many requests go over one shared connection, the lane, written together and answered
 // in order: that spares both sides most of their system calls. Commands that are large, and would keep
 // the others waiting, get a connection of the pool to themselves.
 type redisPool struct {
+	address string
 	pool    redis.Pool
 	lane    lane
 	slots   chan struct{} // one for each connection in use besides the lane's
@@ -77,25 +99,40 @@ var (
 	errClosed    = errors.New("the App is closed")
 )
 
-// newRedisPool checks the settings and dials nothing. It also says which database is which.
-func newRedisPool(s RedisSettings) (p *redisPool, db, notificationsDB int, err error) {
-	p = &redisPool{timeout: s.Timeout}
+// newRedisClient checks the settings, fills in defaults and dials nothing. It also says which database is
+// which.
+func newRedisClient(s *RedisSettings) (client redisClient, db, notificationsDB int, err error) {
 	switch {
 	case s.Timeout < 0:
 		return nil, 0, 0, fmt.Errorf("Redis.Timeout is %v; use a positive duration, or 0 for %v", s.Timeout, defaultTimeout)
 	case s.Timeout == 0:
-		p.timeout = defaultTimeout
+		s.Timeout = defaultTimeout
 	}
-	connections := s.MaxConnections
 	switch {
-	case connections < 0:
-		return nil, 0, 0, fmt.Errorf("Redis.MaxConnections is %d; use a positive number, or 0 for %d", connections, defaultMaxConnections)
-	case connections == 0:
-		connections = defaultMaxConnections
+	case s.MaxConnections < 0:
+		return nil, 0, 0, fmt.Errorf("Redis.MaxConnections is %d; use a positive number, or 0 for %d", s.MaxConnections, defaultMaxConnections)
+	case s.MaxConnections == 0:
+		s.MaxConnections = defaultMaxConnections
 	}
 	target, err := parseRedisURL(s.URL)
 	if err != nil {
 		return nil, 0, 0, err
+	}
+	if len(s.Cluster) > 0 {
+		switch {
+		case target.network == "unix" || target.named:
+			return nil, 0, 0, errors.New("Redis.URL names a server, and Redis.Cluster others; put all into Cluster, and leave only user, password and scheme in the URL, as in rediss://user:password@")
+		case target.db != nil && *target.db != 0, s.DBSessions != nil && *s.DBSessions != 0, s.DBNotifications != nil && *s.DBNotifications != 0:
+			return nil, 0, 0, errors.New("Redis.Cluster is set, and a database that is not 0; a cluster has no other, so leave the databases away")
+		case s.MaxConnections < 2:
+			return nil, 0, 0, errors.New("Redis.MaxConnections is 1; a cluster takes 2 or more a server, since a key on its way from one to another takes a connection to itself")
+		}
+		client, err := newRedisCluster(s.Cluster, target, s.Timeout, func(address string) *redisPool {
+			at := target
+			at.address = address
+			return newRedisPool(at, 0, s.MaxConnections, s.Timeout)
+		})
+		return client, 0, 0, err
 	}
 	db, notificationsDB = 0, 1
 	if target.db != nil {
@@ -113,7 +150,11 @@ func newRedisPool(s RedisSettings) (p *redisPool, db, notificationsDB int, err e
 	if db < 0 || notificationsDB < 0 {
 		return nil, 0, 0, errors.New("Redis.DBSessions or Redis.DBNotifications is negative; use the number of a database, from 0 on")
 	}
+	return newRedisPool(target, db, s.MaxConnections, s.Timeout), db, notificationsDB, nil
+}
 
+func newRedisPool(target redisTarget, db, connections int, timeout time.Duration) *redisPool {
+	p := &redisPool{address: target.address, timeout: timeout}
 	p.slots = make(chan struct{}, connections-1)
 	p.pool = redis.Pool{
 		MaxIdle:     connections,
@@ -128,16 +169,10 @@ func newRedisPool(s RedisSettings) (p *redisPool, db, notificationsDB int, err e
 	}
 	p.lane.pool = p
 	p.lane.emptied.L = &p.lane.mu
-	return p, db, notificationsDB, nil
+	return p
 }
 
-// do carries out one command within the timeout, from when the operation began, and the context's deadline. A command that was begun is
-// carried out even if the context is cancelled: a browser that goes away loses no write, it only isn't
-// told.
-//
-// repeatable says that doing the command twice is as good as once, however late the first time. Such a
-// command is tried again if its connection broke under it, on a new one.
-func (p *redisPool) do(ctx context.Context, began time.Time, repeatable bool, command string, args ...any) (reply, error) {
+func (p *redisPool) do(ctx context.Context, began time.Time, repeatable bool, _, command string, args ...any) (reply, error) {
 	deadline := began.Add(p.timeout)
 	try := p.lane.do
 	if cap(p.slots) > 0 && isLarge(args) {
@@ -203,17 +238,43 @@ func (r reply) err() error {
 }
 
 // doAlone carries out a command on a connection of its own.
-func (p *redisPool) doAlone(ctx context.Context, _, deadline time.Time, command string, args []any) (reply, error) {
+func (p *redisPool) doAlone(ctx context.Context, _, deadline time.Time, command string, args []any) (r reply, err error) {
+	err = p.alone(ctx, deadline, func(conn *redisConn) error {
+		r, err = conn.carryOut(ctx, deadline, command, args)
+		return err
+	})
+	return r, err
+}
+
+// doAsking carries out a command on a key that is about to come to this server of a cluster.
+func (p *redisPool) doAsking(ctx context.Context, deadline time.Time, command string, args []any) (r reply, err error) {
+	err = p.alone(ctx, deadline, func(conn *redisConn) error {
+		if _, err := conn.carryOut(ctx, deadline, "ASKING", nil); err != nil {
+			return errors.Unwrap(err) // the command itself was not begun
+		}
+		r, err = conn.carryOut(ctx, deadline, command, args)
+		return err
+	})
+	if err == nil {
+		err = r.err()
+	} else {
+		err = unavailable(err)
+	}
+	return r, err
+}
+
+// alone lends a connection of the pool.
+func (p *redisPool) alone(ctx context.Context, deadline time.Time, use func(*redisConn) error) error {
 	if err := p.acquire(ctx, deadline); err != nil {
-		return reply{}, err
+		return err
 	}
 	defer func() { <-p.slots }()
 	borrowed, conn, err := p.borrow(ctx, deadline)
 	if err != nil {
-		return reply{}, err
+		return err
 	}
 	defer borrowed.Close()
-	return conn.carryOut(ctx, deadline, command, args)
+	return use(conn)
 }
 
 // borrow takes a connection out of redigo's pool, which hides it but for its answer to Do.
@@ -246,6 +307,11 @@ func (p *redisPool) acquire(ctx context.Context, deadline time.Time) error {
 	case <-timer.C:
 		return fmt.Errorf("all %d connections are in use: %w", cap(p.slots), os.ErrDeadlineExceeded)
 	}
+}
+
+func (p *redisPool) ping(ctx context.Context) error {
+	_, err := p.do(ctx, time.Now(), true, "", "PING")
+	return err
 }
 
 func (p *redisPool) close() error {
@@ -612,7 +678,7 @@ func (l *lane) failed() {
 	l.retryAt = time.Now().Add(pause - rand.N(pause/2)) // #nosec G404 -- nobody gains from guessing it
 }
 
-// close waits for what is on its way, which ends within the timeout.
+// close waits for what is on its way.
 func (l *lane) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

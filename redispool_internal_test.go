@@ -19,10 +19,11 @@ func BenchmarkConnections(b *testing.B) {
 	if url == "" {
 		b.Skip("REDIS_URL is not set")
 	}
-	p, _, _, err := newRedisPool(RedisSettings{URL: url})
+	target, err := parseRedisURL(url)
 	if err != nil {
 		b.Fatal(err)
 	}
+	p := newRedisPool(target, 0, defaultMaxConnections, defaultTimeout)
 	defer p.close()
 	bare := &redis.Pool{MaxIdle: 64, Dial: func() (redis.Conn, error) { return redis.DialURL(url) }}
 	defer bare.Close()

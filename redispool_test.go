@@ -284,7 +284,7 @@ func TestConnectionBreaksUnderCommand(t *testing.T) {
 }
 
 func TestScriptsAreFlushed(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		site := newSite(t, settings(server))
 		for _, op := range everyOperation {
 			b := site.browser()
@@ -364,7 +364,7 @@ func TestMaxConnections(t *testing.T) {
 }
 
 func TestPingAndClose(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		site := newSite(t, settings(server))
 		if err := site.app.Ping(t.Context()); err != nil {
 			t.Error(err)

@@ -196,7 +196,7 @@ func (q *request) inquire(s *script, args ...any) (verdict, answer, error) {
 	case done:
 		q.seen = true
 	case expired, destroyed, rotated:
-		q.isDead(v, a.ago)
+		q.isDead(v, a.time)
 	}
 	return v, a, nil
 }
@@ -204,14 +204,14 @@ func (q *request) inquire(s *script, args ...any) (verdict, answer, error) {
 // write runs a script that may make the session. The first of its arguments says whether it may, and is
 // filled in here.
 func (q *request) write(s *script, args []any) (answer, error) {
-	return q.writeAs(s, args, func(bool) {})
+	return q.writeAs(s, args, func(time.Time, bool, time.Duration) error { return nil })
 }
 
-// writeAs is write for arguments that depend on the id: they are filled in by prepare, which is told
-// whether the session is made by this.
-func (q *request) writeAs(s *script, args []any, prepare func(fresh bool)) (answer, error) {
-	began := time.Now()
-	for range 4 { // once; a fresh session after an expired one; another id for one in use
+// writeAs is write for arguments that depend on the id: they are filled in by prepare, which is told when the
+// operation began, whether the session is made by it, and the session's idle timeout as far as is known.
+func (q *request) writeAs(s *script, args []any, prepare func(began time.Time, fresh bool, idle time.Duration) error) (answer, error) {
+	began, idle := time.Now(), q.app.settings.IdleTimeout
+	for range 4 { // once; a fresh session after an expired one; another id for one in use; longer on the list
 		if q.ended {
 			return answer{}, ErrGone
 		}
@@ -223,8 +223,12 @@ func (q *request) writeAs(s *script, args []any, prepare func(fresh bool)) (answ
 			q.adopt(newID())
 		}
 		args[0] = flag(fresh)
-		prepare(fresh)
-		v, a, err := q.app.store.run(q, began, s, q.place, args...)
+		var v verdict
+		var a answer
+		err := prepare(began, fresh, idle)
+		if err == nil {
+			v, a, err = q.app.store.run(q, began, s, q.place, args...)
+		}
 		if fresh && (err != nil || v != done) {
 			q.id = nil
 		}
@@ -244,8 +248,10 @@ func (q *request) writeAs(s *script, args []any, prepare func(fresh bool)) (answ
 			q.seen = true
 			return a, nil
 		case expired, destroyed, rotated:
-			q.isDead(v, a.ago)
+			q.isDead(v, a.time)
 		case taken:
+		case unlisted:
+			idle = a.time
 		case tooLarge:
 			return a, fmt.Errorf("%w: the session would take more than Settings.MaxSessionBytes, %d bytes", ErrTooLarge, q.app.settings.MaxSessionBytes)
 		case notNumber:

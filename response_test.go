@@ -33,7 +33,7 @@ func TestHeadersSent(t *testing.T) {
 		"Error":        func(w http.ResponseWriter) { http.Error(w, "sent", http.StatusTeapot) },
 		"Redirect":     func(w http.ResponseWriter) { w.Header().Set("Location", "/"); w.WriteHeader(http.StatusSeeOther) },
 	}
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		stage := newStage(t, settings(server))
 		for name, send := range ways {
 			t.Run(name, func(t *testing.T) {
@@ -89,7 +89,7 @@ func TestHeadersSent(t *testing.T) {
 
 // Flush before the first write, and an informational answer: the cookie comes with the real headers.
 func TestInformationalAnswers(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		stage := newStage(t, settings(server))
 		stage.act = func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
 			w.Header().Set("Link", "</style.css>; rel=preload")
@@ -149,7 +149,7 @@ func can(w http.ResponseWriter) []string {
 
 // What a handler finds its writer to be able to do is what the server's writer can do.
 func TestWriterIsAsWithoutWrap(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		app := newApp(t, settings(server))
 		for name, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
 			t.Run(name, func(t *testing.T) {
@@ -229,7 +229,7 @@ func TestSendfile(t *testing.T) {
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		stage := newStage(t, settings(server))
 		b := stage.browser()
 		a := stage.visit(b, func(w http.ResponseWriter, r *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
@@ -245,7 +245,7 @@ func TestSendfile(t *testing.T) {
 }
 
 func TestHijack(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		stage := newStage(t, settings(server))
 		b := stage.browser()
 		stage.visit(b, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
@@ -284,7 +284,7 @@ func TestHijack(t *testing.T) {
 
 // A stream of events goes on for long: it writes to its session and reads what others have written.
 func TestEventStream(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		next := make(chan string)
 		mux := http.NewServeMux()
 		mux.HandleFunc("/events", func(w http.ResponseWriter, r *http.Request) {
@@ -341,7 +341,7 @@ func TestEventStream(t *testing.T) {
 // The cookie is there whatever becomes of the handler, if something was stored; and a handler that was
 // given up on (http.TimeoutHandler) can't make a session that nobody has the cookie of.
 func TestTimeoutHandler(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		answered, late := make(chan struct{}), make(chan error)
 		slow := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			<-answered
@@ -369,7 +369,7 @@ func TestTimeoutHandler(t *testing.T) {
 
 // A redirect's target, fetched at once, sees the write: 1 000 times.
 func TestRedirectSeesWrite(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		mux := http.NewServeMux()
 		mux.HandleFunc("POST /", func(w http.ResponseWriter, r *http.Request) {
 			if err := pycket.NewSessionManager(w, r).Set("a", r.URL.Query().Get("v")); err != nil {

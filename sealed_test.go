@@ -67,7 +67,7 @@ func (s *redisServer) dump() string {
 func TestSealedValues(t *testing.T) {
 	for name, codec := range map[string]pycket.Codec{"json": pycket.JSON{}, "gob": pycket.Gob{}} {
 		t.Run(name, func(t *testing.T) {
-			bothServers(t, func(t *testing.T, server *redisServer) {
+			everyServer(t, func(t *testing.T, server *redisServer) {
 				s := settings(server)
 				s.Codec = seal(t, codec, secret)
 				stage := newStage(t, s)
@@ -100,7 +100,7 @@ func TestSealedValues(t *testing.T) {
 
 // Redis can't count what it can't read: sums are made here, and still none is lost.
 func TestSealedCounts(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		const requests, each = 16, 4
 		site := newSite(t, sealedSettings(t, server, secret))
 		b := site.browser()
@@ -182,7 +182,7 @@ func TestSealedTwice(t *testing.T) {
 // A new secret is put in front, and the old one still opens what it has sealed. Without it that is corrupt,
 // by name; the rest of the session is not.
 func TestSealedSecretsRotate(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		before := newStage(t, sealedSettings(t, server, secret))
 		both := newStage(t, sealedSettings(t, server, otherSecret, secret))
 		after := newStage(t, sealedSettings(t, server, otherSecret))

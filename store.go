@@ -17,12 +17,15 @@ import (
 // round trip; docs/storage.md says what stands where, scripts/ what is done to it. It knows nothing of
 // HTTP.
 type store struct {
-	redis  *redisPool
-	prefix string
+	redis   redisClient
+	prefix  string
+	timeout time.Duration
+	cluster bool // the keys lie on several servers: see docs/storage.md, "Accounts"
 
 	read, set, swap, increment, drop, rotate, destroy script
 	notify, peek, take, add, drain                    script
-	login, remember, revoke, sessions                 script
+	login, remember, revoke, list, members            script
+	enlist, listed                                    script // in a cluster
 }
 
 // reserved begins the names of pycket's own fields.
@@ -39,12 +42,16 @@ const (
 	taken             // the id of a new session is in use
 	tooLarge          // MaxSessionBytes would be passed; nothing was changed
 	notNumber         // what stands there is no whole number, or the sum would be none; nothing was changed
+	unlisted          // in a cluster: the account's list does not name the session for long enough; nothing was changed
 )
 
 const (
 	// late is how long a destroyed id is remembered: longer than a slow request takes. A request that
 	// runs longer still does not need it: see request.isDead.
 	late = time.Minute
+
+	// listPatience is, in a cluster, for how long at least one request only sees to the account's list.
+	listPatience = 5 * time.Second
 
 	// smallBytes is the size up to which a session is read whole at the first read, and wholeBytes that
 	// at the second: a request that reads one value of many should not pay for all, and one that reads
@@ -68,13 +75,13 @@ type script struct {
 // place is where a session lies and what proves that the id is its own. Both are strings, boxed once.
 type place struct{ key, verifier any }
 
-func newStore(pool *redisPool, s Settings, db, notificationsDB int) (*store, error) {
-	st := &store{redis: pool, prefix: s.Redis.Prefix}
-	constants := fmt.Sprintf("local PREFIX, DB, NDB = %s, %d, %d\n"+
-		"local IDLE, ABSOLUTE, LATE, SMALL, WHOLE, MAXBYTES, MAXSESSIONS = %d, %d, %d, %d, %d, %d, %d\n"+
+func newStore(redis redisClient, s Settings, db, notificationsDB int) (*store, error) {
+	st := &store{redis: redis, prefix: s.Redis.Prefix, timeout: s.Redis.Timeout, cluster: len(s.Redis.Cluster) > 0}
+	constants := fmt.Sprintf("local PREFIX, DB, NDB, CLUSTER = %s, %d, %d, %t\n"+
+		"local IDLE, ABSOLUTE, LATE, PATIENCE, SMALL, WHOLE, MAXBYTES, MAXSESSIONS = %d, %d, %d, %d, %d, %d, %d, %d\n"+
 		"local OK, EXPIRED, TAKEN, TOOLARGE, NOTNUMBER = %d, %d, %d, %d, %d\n",
-		luaString(st.prefix), db, notificationsDB,
-		s.IdleTimeout.Milliseconds(), s.AbsoluteTimeout.Milliseconds(), late.Milliseconds(), smallBytes, wholeBytes, s.MaxSessionBytes, s.MaxSessionsPerUser,
+		luaString(st.prefix), db, notificationsDB, st.cluster,
+		s.IdleTimeout.Milliseconds(), s.AbsoluteTimeout.Milliseconds(), late.Milliseconds(), listPatience.Milliseconds(), smallBytes, wholeBytes, s.MaxSessionBytes, s.MaxSessionsPerUser,
 		done, expired, taken, tooLarge, notNumber)
 	for _, load := range []struct {
 		into       *script
@@ -96,7 +103,10 @@ func newStore(pool *redisPool, s Settings, db, notificationsDB int) (*store, err
 		{&st.login, "login", false},
 		{&st.remember, "remember", false},
 		{&st.revoke, "revoke", true},
-		{&st.sessions, "sessions", true},
+		{&st.list, "list", true},
+		{&st.members, "members", true},
+		{&st.enlist, "enlist", true},
+		{&st.listed, "listed", true},
 	} {
 		body, err := expand("scripts/" + load.file + ".lua")
 		if err != nil {
@@ -153,18 +163,42 @@ func luaString(s string) string {
 }
 
 func (st *store) place(id *sessionID) place {
-	return place{st.prefix + "s:{" + id.handle + "}", id.verifier}
+	return place{st.session(id.handle), id.verifier}
 }
+
+// session is the key of a session.
+func (st *store) session(handle string) string { return st.prefix + "s:{" + handle + "}" }
+
+// handle is what session makes a key of.
+func (st *store) handle(key string) string { return key[len(st.prefix)+len("s:{") : len(key)-len("}")] }
 
 // run runs a script on a session, within the timeout from when the operation began. What it answers is a
 // verdict or, with done, an answer.
 func (st *store) run(ctx context.Context, began time.Time, s *script, at place, args ...any) (verdict, answer, error) {
+	v, a, err := st.eval(ctx, began, s, at, args)
+	if v != unlisted || a.list == "" {
+		return v, a, err
+	}
+	failure := st.renewListing(ctx, began, at, a)
+	v, a, err = st.eval(ctx, began, s, at, args)
+	if err == nil && v == unlisted {
+		err = failure
+	}
+	return v, a, err
+}
+
+func (st *store) eval(ctx context.Context, began time.Time, s *script, at place, args []any) (verdict, answer, error) {
 	command := make([]any, 0, 8)
 	command = append(append(command, s.sha, 1, at.key, at.verifier), args...)
-	r, err := st.redis.do(ctx, began, s.repeatable, "EVALSHA", command...)
+	return st.call(ctx, began, s, at.key.(string), command)
+}
+
+// call runs a script: command is that of EVALSHA, and key one of its keys.
+func (st *store) call(ctx context.Context, began time.Time, s *script, key string, command []any) (verdict, answer, error) {
+	r, err := st.redis.do(ctx, began, s.repeatable, key, "EVALSHA", command...)
 	if err == errNoScript { // nothing was run; EVAL runs it and lets Redis keep it
 		command[0] = s.source
-		r, err = st.redis.do(ctx, began, s.repeatable, "EVAL", command...)
+		r, err = st.redis.do(ctx, began, s.repeatable, key, "EVAL", command...)
 	}
 	if err != nil {
 		return 0, answer{}, err
@@ -173,25 +207,30 @@ func (st *store) run(ctx context.Context, began time.Time, s *script, at place, 
 	case ':':
 		return verdict(r.number), answer{}, nil
 	case '+':
-		return ago(r.text)
+		return parseStatus(string(r.text))
 	}
 	return done, answer{kind: r.kind, text: r.text}, nil
 }
 
-// ago reads how and when an id was ended: "D" or "R", and milliseconds.
-func ago(status []byte) (verdict, answer, error) {
-	if len(status) == 0 {
+// parseStatus reads the answers that say how long, in milliseconds: "D" and "R", how long ago an id was ended,
+// and how; "L", for how long an account's list must name the session, and which list, if that is not known.
+func parseStatus(status string) (v verdict, a answer, err error) {
+	if status == "" {
 		return 0, answer{}, errMalformed
 	}
-	millis, err := strconv.ParseInt(string(status[1:]), 10, 64)
+	digits, list, _ := strings.Cut(status[1:], " ")
+	millis, err := strconv.ParseInt(digits, 10, 64)
 	if err != nil {
 		return 0, answer{}, errMalformed
 	}
-	how := destroyed
-	if status[0] == 'R' {
-		how = rotated
+	a = answer{time: time.Duration(millis) * time.Millisecond, list: list}
+	switch status[0] {
+	case 'R':
+		return rotated, a, nil
+	case 'L':
+		return unlisted, a, nil
 	}
-	return how, answer{ago: time.Duration(millis) * time.Millisecond}, nil
+	return destroyed, a, nil
 }
 
 // flag is how a script is told yes or no.
@@ -210,7 +249,8 @@ type answer struct {
 	kind byte   // '$', '_' or '*': see reply
 	text []byte // the value; of a list, its values as they stand in RESP, one after the other
 
-	ago time.Duration // with the verdicts destroyed and rotated, and nothing else
+	time time.Duration // with the verdicts destroyed and rotated: how long ago; unlisted: the idle timeout
+	list string        // with unlisted: the SHA-1 of the account whose list it is
 }
 
 // value is the one value; nil if there is none.

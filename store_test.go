@@ -75,7 +75,7 @@ func TestLayout(t *testing.T) {
 
 // After every operation, no key is without a TTL, and none outlives the idle timeout.
 func TestEveryKeyExpires(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		s := settings(server)
 		s.IdleTimeout = time.Hour
 		site := newSite(t, s)
@@ -154,7 +154,7 @@ func TestIdleTimeout(t *testing.T) {
 
 // AbsoluteTimeout is not outlived, by renewal, writes or rotation, and counts from when the session began.
 func TestAbsoluteTimeout(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		s := settings(server)
 		s.IdleTimeout, s.AbsoluteTimeout = 1000*time.Second, 3000*time.Second
 		site := newSite(t, s)
@@ -193,7 +193,7 @@ func TestAbsoluteTimeout(t *testing.T) {
 
 // What somebody else has put under a session's key is an error or no session, and never a panic.
 func TestForeignKeys(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		site := newSite(t, settings(server))
 		b := site.browser()
 		b.must("set:a:b")
@@ -378,7 +378,7 @@ func (w *recordingWriter) Write(p []byte) (int, error) {
 
 // Nobody leaves a record behind who only reads or logs out.
 func TestStrangersLeaveNothing(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		site := newSite(t, settings(server))
 		client := newBrowser(t, site.URL)
 		client.client.Jar = nil

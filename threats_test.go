@@ -103,6 +103,9 @@ func contents(t *testing.T, server *redisServer) map[string]any {
 	all := map[string]any{}
 	for db := range 2 {
 		for _, key := range server.keys(db) {
+			if server.mayLag(key) {
+				continue
+			}
 			name := fmt.Sprint(db, " ", key)
 			switch kind := server.do(db, "TYPE", key); kind {
 			case "hash":
@@ -133,7 +136,7 @@ func givenCookie(text string) string {
 // TestInFlight has destroyed and rotated sessions and all writes, TestInFlightRevoke revoked ones. Here:
 // every way to end an id, and what accounts and notifications can do late.
 func TestThreatResurrection(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		s := settings(server)
 		s.MaxSessionsPerUser = 1
 		site := newAccountSite(t, s, nil)
@@ -220,7 +223,7 @@ func revokeFirst(t *testing.T, site *site, user string) error {
 // and TestNoLostCounts do it for 20 rounds with another process, TestGoroutinesOfOneRequest within one
 // request.
 func TestThreatLostUpdate(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		one, two := newSite(t, settings(server)), newSite(t, settings(server))
 		b := one.browser()
 		b.must("set:here:before", "inc:increments:0", "inc:updates:0", "note:here:before")
@@ -265,7 +268,7 @@ func TestThreatLostUpdate(t *testing.T) {
 // Here all readers, at two servers, know that the notification is there before the first of them takes it.
 // TestOneReader does it for 20 rounds with another process.
 func TestThreatNotificationTwice(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		one, two := newSite(t, settings(server)), newSite(t, settings(server))
 		b := one.browser()
 		b.must("note:saved:once", "add:info:only")
@@ -308,7 +311,7 @@ func TestThreatNotificationTwice(t *testing.T) {
 
 // The server takes an id that the client made up: CVE-2024-38513 (fiber), CVE-2018-12071 (CodeIgniter).
 func TestThreatChosenID(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		site := newAccountSite(t, settings(server), nil)
 		victim := site.browser()
 		victim.must("set:a:secret")
@@ -355,7 +358,7 @@ func TestThreatChosenID(t *testing.T) {
 // The id stays at login, so that who planted it is logged in too: CVE-2022-25896 (passport),
 // CVE-2023-29019 (fastify-passport).
 func TestThreatFixation(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		one, two := newAccountSite(t, settings(server), nil), newAccountSite(t, settings(server), nil)
 		for _, login := range []string{"rotate", "login:ann", "signin:ann:role:admin"} {
 			attacker := one.browser()
@@ -481,7 +484,7 @@ func TestThreatSharedKeyspace(t *testing.T) {
 
 // A cookie of one name is good under another: Laravel before 7.22.4.
 func TestThreatSwappedName(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		for _, encrypt := range []bool{false, true} {
 			s := settings(server)
 			s.Cookies.Encrypt = encrypt
@@ -511,7 +514,7 @@ func TestThreatSwappedName(t *testing.T) {
 //
 // TestHostileCookies has 10 000 random ones.
 func TestThreatOddID(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		site := newAccountSite(t, settings(server), nil)
 		b := site.browser()
 		b.must("signin:ann:a:secret")
@@ -591,7 +594,7 @@ func TestThreatStrangersRecords(t *testing.T) {
 //
 // TestRefusals has the messages, TestSessionLimitInParallel many writers at once.
 func TestThreatUnboundedValue(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		s := settings(server)
 		s.MaxValueBytes, s.MaxSessionBytes = 100, 400
 		site := newAccountSite(t, s, nil)
@@ -634,7 +637,7 @@ func TestThreatUnboundedValue(t *testing.T) {
 // A shared cache keeps one visitor's page for others: CVE-2023-30861 and CVE-2026-27205 (Flask).
 func TestThreatCachedPrivateResponse(t *testing.T) {
 	type use = func(s *pycket.SessionManager, n *pycket.NotificationManager) error
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		s := settings(server)
 		s.Cookies.ExpiresDays = 10
 		stage := newStage(t, s)
@@ -968,7 +971,7 @@ func TestThreatTiming(t *testing.T) {
 		t.Errorf("securecookie does not compare in constant time: %v", err)
 	}
 
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		site := newSite(t, settings(server))
 		b := site.browser()
 		b.must("set:a:secret")
@@ -992,7 +995,7 @@ func TestThreatTiming(t *testing.T) {
 // Encryption is asked for, and what is only signed is accepted all the same: CVE-2026-39324.
 func TestThreatPlainForEncrypted(t *testing.T) {
 	t.Run("signed and encrypted", TestEncryptedCookies)
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		s := settings(server)
 		plain := newSite(t, s)
 		s.Cookies.Encrypt = true
@@ -1025,7 +1028,7 @@ func TestThreatPlainForEncrypted(t *testing.T) {
 
 // The old cookie is good after a logout: CVE-2024-31999 (@fastify/secure-session).
 func TestThreatReplayAfterLogout(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		s := settings(server)
 		s.MaxSessionsPerUser = 1
 		one, two := newAccountSite(t, s, nil), newAccountSite(t, s, nil)
@@ -1160,7 +1163,7 @@ func TestThreatStoredBytes(t *testing.T) {
 	}
 	for name, codec := range map[string]pycket.Codec{"json": pycket.JSON{}, "gob": pycket.Gob{}, "sealed": sealed} {
 		t.Run(name, func(t *testing.T) {
-			bothServers(t, func(t *testing.T, server *redisServer) {
+			everyServer(t, func(t *testing.T, server *redisServer) {
 				s := settings(server)
 				s.Codec = codec
 				stage := newStage(t, s)
@@ -1312,7 +1315,7 @@ func TestThreatAttributeInjection(t *testing.T) {
 		}
 	}
 	// Nothing that a client sends comes back in a header.
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		s := settings(server)
 		s.Cookies.Name = strings.Repeat("n", 4096-144)
 		site := newSite(t, s)
@@ -1373,7 +1376,7 @@ func TestThreatCookieParsing(t *testing.T) {
 	if t.Failed() {
 		return // the rest would take forever
 	}
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		site := newSite(t, settings(server))
 		b := site.browser()
 		b.must("set:a:mine")
@@ -1501,7 +1504,7 @@ func TestThreatRedisDown(t *testing.T) {
 // The browser has its answer, and the handler has not returned: another server sees what was written.
 // TestRedirectSeesWrite follows 1 000 redirects.
 func TestThreatSaveAfterResponse(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		one, two := newAccountSite(t, settings(server), nil), newAccountSite(t, settings(server), nil)
 		for _, test := range []struct {
 			write, read string
@@ -1533,7 +1536,7 @@ func TestThreatSaveAfterResponse(t *testing.T) {
 //
 // TestRemember has the renewed cookie that another request has overtaken, TestInFlight late writes.
 func TestThreatClobberedCookie(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		for _, days := range []float64{0, 10} {
 			s := settings(server)
 			s.Cookies.ExpiresDays = days
@@ -1583,7 +1586,7 @@ func TestThreatClobberedCookie(t *testing.T) {
 // Ids can be guessed. OWASP ASVS 7.2.3 asks for 128 bits from a CSPRNG; here are 256, each as often one as
 // zero, and all new after a rotation.
 func TestThreatGuessedID(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		site := newSite(t, settings(server))
 		const sessions = 512
 		seen := map[string]bool{}
@@ -1615,7 +1618,7 @@ func TestThreatGuessedID(t *testing.T) {
 
 // The id is taken from, or given by, the URL: OWASP ASVS 14.2.1.
 func TestThreatTokenInURL(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		site := newAccountSite(t, settings(server), nil)
 		b := site.browser()
 		a, _ := b.do("signin:ann:a:secret", "get:a", "remember", "rotate")

@@ -61,7 +61,7 @@ func forgery(t *testing.T, n int) string {
 // A cookie that could have been the application's own, but for its signature, is worth a line for the
 // operator: a hash to know it by, and nothing that helps who reads the log.
 func TestForgedCookieIsLogged(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		for name, forge := range map[string]func(own string) string{
 			"signed with another secret": func(own string) string { return forgery(t, 1) },
 			"one character changed": func(own string) string {
@@ -113,7 +113,7 @@ func TestForgedCookieIsLogged(t *testing.T) {
 
 // Whoever sends forged cookies must not fill the disk with the log: a line a second, at most.
 func TestForgedCookiesAreLimited(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		log, logger := newJournal()
 		s := settings(server)
 		s.Logger = logger
@@ -204,7 +204,7 @@ func TestSkippedWarningsAreCounted(t *testing.T) {
 // expired, or whose session has, is nobody's fault. Nor does a request warn that finds its own cookie, or
 // that doesn't use its session.
 func TestQuietCookies(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		log, logger := newJournal()
 		s := settings(server)
 		s.Logger = logger

@@ -112,7 +112,7 @@ func (s *openSocket) want(want []outcome, ops ...string) {
 // A socket has the session of the request that it was upgraded from, for as long as it is open; by
 // Refresh it sees what others have written.
 func TestWebsocket(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		site := newSocketSite(t, server)
 		b := site.browser()
 		b.must("set:a:1", "inc:n:40", "note:waiting:note")
@@ -144,7 +144,7 @@ func TestWebsocket(t *testing.T) {
 // The answer to the upgrade was the last chance for a cookie: on a stranger's socket a first write is
 // refused, and leaves nothing behind.
 func TestWebsocketOfStranger(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		site := newSocketSite(t, server)
 		socket, upgrade := site.browser().open()
 		if upgrade.setsCookie() {
@@ -162,7 +162,7 @@ func TestWebsocketOfStranger(t *testing.T) {
 
 // A session that is made, or gets a new id, before the upgrade sends its cookie with the 101.
 func TestWebsocketSetsCookie(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
 		site := newSocketSite(t, server)
 		b := site.browser()
 		socket, upgrade := b.open("set:a:1")
@@ -192,7 +192,7 @@ func TestWebsocketGone(t *testing.T) {
 	for _, ending := range []string{"destroy", "rotate", "login:me"} {
 		for before, want := range map[string]outcome{"refresh": {}, "get:a": {Value: "before"}, "set:early:x": {}} {
 			t.Run(ending+" after the socket's "+before, func(t *testing.T) {
-				bothServers(t, func(t *testing.T, server *redisServer) {
+				everyServer(t, func(t *testing.T, server *redisServer) {
 					site := newSocketSite(t, server)
 					b := site.browser()
 					b.must("set:a:before", "inc:n:1")

@@ -2,31 +2,35 @@
 --
 -- ARGV[2]: '1' if the session may be made by this; ARGV[3…]: name, value, name, value …; then, last, the
 -- verifier of the new id (or of the old, to keep it), the account ('' for none), '1' if this is an
--- authentication, and the browser's user agent.
+-- authentication, the browser's user agent, and, in a cluster, for how many milliseconds the account's list
+-- is sure to name the session.
 --@ begin
 --@ finish
 --@ member
 if not living then
   --@ born
 end
+local sure = tonumber(table.remove(ARGV))
 local agent, auth, user, verifier = table.remove(ARGV), table.remove(ARGV), table.remove(ARGV), table.remove(ARGV)
 local target, empty = key, false
 --@ grow
 local before = redis.call('HGET', key, 'pycket:user')
-local handle = string.sub(key, #PREFIX + 4, -2)
-if before and before ~= user then
-  redis.call('ZREM', PREFIX .. 'u:{' .. redis.sha1hex(before) .. '}', handle)
-end
 owned = user ~= ''
-if auth == '1' then -- Remember was for whoever signed in before
-  redis.call('HDEL', key, 'pycket:idle')
-  idle = IDLE
+if auth == '1' then idle = IDLE end
+if CLUSTER and owned then
+  if idle > sure then return redis.status_reply('L' .. string.format('%.0f', idle)) end
+  listed = now() + sure
+  redis.call('HSET', key, 'pycket:listed', string.format('%.0f', listed))
 end
+if before and before ~= user and not CLUSTER then
+  redis.pcall('ZREM', PREFIX .. 'u:{' .. redis.sha1hex(before) .. '}', string.sub(key, #PREFIX + 4, -2))
+end
+if auth == '1' then redis.call('HDEL', key, 'pycket:idle') end -- Remember was for whoever signed in before
 --@ count
-local at = string.format('%.0f', now())
+local t = redis.call('TIME')
 if verifier ~= ARGV[1] then
   record = verifier .. string.sub(record, 23)
-  redis.call('HSET', key, 'pycket:ended', at)
+  redis.call('HSET', key, 'pycket:ended', t[1] .. string.sub('00000' .. t[2], -6, -4))
 end
 redis.call('HSET', key, 'pycket:id', record)
 for i = 3, #ARGV, 200 do -- unpack has a limit
@@ -36,23 +40,26 @@ if owned then
   redis.call('HSET', key, 'pycket:user', user)
   redis.call('HSETNX', key, 'pycket:agent', agent)
 else
-  redis.call('HDEL', key, 'pycket:user')
+  redis.call('HDEL', key, 'pycket:user', 'pycket:listed', 'pycket:asked')
 end
 if auth == '1' or not owned or before ~= user then redis.call('HDEL', key, 'pycket:auth') end
-if auth == '1' then redis.call('HSET', key, 'pycket:auth', at) end
+if auth == '1' then redis.call('HSET', key, 'pycket:auth', t[1] .. string.sub('00000' .. t[2], -6)) end
 --@ keep
-if owned then
+if auth == '1' and not CLUSTER then
   local list = PREFIX .. 'u:{' .. redis.sha1hex(user) .. '}'
-  -- The order of signing in, to the microsecond: two may come within a millisecond.
-  local t = redis.call('TIME')
-  if auth == '1' or before ~= user then redis.pcall('ZADD', list, t[1] .. string.sub('00000' .. t[2], -6), handle) end
   local count = redis.pcall('ZCARD', list)
-  if auth == '1' and MAXSESSIONS > 0 and type(count) == 'number' and count > MAXSESSIONS then
+  if MAXSESSIONS > 0 and type(count) == 'number' and count > MAXSESSIONS then
+    --@ tidy
     local alive = {}
-    for _, other in ipairs(redis.call('ZRANGE', list, 0, -1)) do
-      if member(list, other, user) then alive[#alive + 1] = other end
+    for _, handle in ipairs(redis.call('ZRANGE', list, 0, -1)) do
+      local other = PREFIX .. 's:{' .. handle .. '}'
+      local fields = member(other, user)
+      if fields and other ~= key then
+        alive[#alive + 1] = { other, tonumber(fields[4] or nil) or (tonumber(string.sub(fields[1], 23, 35)) or 0) * 1000 }
+      end
     end
-    for i = 1, #alive - MAXSESSIONS do finish(PREFIX .. 's:{' .. alive[i] .. '}') end
+    table.sort(alive, function(a, b) return a[2] < b[2] end)
+    for i = 1, #alive + 1 - MAXSESSIONS do finish(alive[i][1]) end
   end
 end
 return OK

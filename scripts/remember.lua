@@ -5,6 +5,13 @@ if not living then
   --@ born
 end
 idle = tonumber(ARGV[3])
+if CLUSTER and owned then
+  local want = idle
+  if ABSOLUTE > 0 then want = math.min(idle, created + ABSOLUTE - now()) end
+  if listed - now() < want then
+    --@ unlisted
+  end
+end
 redis.call('HSET', key, 'pycket:idle', ARGV[3])
 --@ count
 redis.call('HSET', key, 'pycket:id', record)

@@ -27,8 +27,8 @@ if living and ABSOLUTE > 0 then
 end
 
 -- noted: notifications may be waiting; owned: it belongs to an account; idle: its idle timeout;
--- bytes: what names and values take.
-local noted, owned, idle, bytes = false, false, IDLE, 0
+-- bytes: what names and values take; listed: in a cluster, until when the account's list names it.
+local noted, owned, idle, bytes, listed = false, false, IDLE, 0, 0
 if living then
   local flags = tonumber(string.sub(record, 36, 36)) or 0
   noted, owned = flags % 2 == 1, flags % 4 >= 2
@@ -37,4 +37,7 @@ if living then
   -- Redis may hold anything; 400 days are the most that Remember sets.
   idle = idle >= 1000 and idle <= 34560000000 and math.floor(idle) or IDLE
   if not (bytes >= 0 and bytes < 1e15) then bytes = 0 end
+end
+if CLUSTER and living then
+  --@ apart
 end

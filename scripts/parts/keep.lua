@@ -1,8 +1,11 @@
 -- The session, and with it its notifications, may stand unused for another idle timeout, but not beyond
--- the absolute one. The account's list lives as long as the last of its sessions, and has them all.
+-- the absolute one, nor, in a cluster, longer than the account's list names it.
 local ms = idle
 if ABSOLUTE > 0 then
   ms = math.max(1, math.min(idle, created + ABSOLUTE - now()))
+end
+if CLUSTER and owned and listed - now() < ms then
+  ms = math.max(listed - now(), math.min(ms, redis.call('PTTL', key)), 1)
 end
 redis.call('PEXPIRE', key, ms)
 if noted then
@@ -13,9 +16,9 @@ if noted then
   select(DB)
 end
 if owned then
-  local list = PREFIX .. 'u:{' .. redis.sha1hex(redis.call('HGET', key, 'pycket:user') or '') .. '}'
-  local seen = string.format('%.0f', now())
-  redis.call('HSET', key, 'pycket:seen', seen)
-  local added = redis.pcall('ZADD', list, 'NX', seen .. '000', string.sub(key, #PREFIX + 4, -2))
-  if type(added) == 'number' and redis.call('PTTL', list) < ms then redis.call('PEXPIRE', list, ms) end
+  redis.call('HSET', key, 'pycket:seen', string.format('%.0f', now()))
+  if not CLUSTER then
+    local list, handle = PREFIX .. 'u:{' .. redis.sha1hex(redis.call('HGET', key, 'pycket:user') or '') .. '}', string.sub(key, #PREFIX + 4, -2)
+    --@ enlist
+  end
 end

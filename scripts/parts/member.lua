@@ -1,10 +1,12 @@
--- What is known of a session on the list of an account; nothing, if it is not alive or not the account's.
--- The list may be behind: a session that expired, or changed hands, is taken off it here.
-local function member(list, handle, user)
-  local fields = redis.pcall('HMGET', PREFIX .. 's:{' .. handle .. '}', 'pycket:id', 'pycket:user', 'pycket:seen', 'pycket:auth', 'pycket:agent')
-  if fields.err or not fields[1] or fields[2] ~= user then
-    redis.call('ZREM', list, handle)
-    return nil
+-- What is known of a session that an account's list names; nothing, if it is not alive or not the account's.
+-- The list may be behind: a session that expired, or changed hands, is taken off it here, where that is one
+-- step. In a cluster it is not: a session that signs in is put on the list first.
+local function member(key, user)
+  local fields = redis.pcall('HMGET', key, 'pycket:id', 'pycket:user', 'pycket:seen', 'pycket:auth', 'pycket:agent')
+  if not fields.err and fields[1] and fields[2] == user then
+    local created, t = tonumber(string.sub(fields[1], 23, 35)) or 0, redis.call('TIME')
+    if ABSOLUTE == 0 or t[1] * 1000 + t[2] / 1000 < created + ABSOLUTE then return fields end
   end
-  return fields
+  if not CLUSTER then redis.pcall('ZREM', PREFIX .. 'u:{' .. redis.sha1hex(user) .. '}', string.sub(key, #PREFIX + 4, -2)) end
+  return nil
 end

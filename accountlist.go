@@ -1,0 +1,154 @@
+package pycket
+
+import (
+	"context"
+	"crypto/sha1" // #nosec G505 -- the hash that Lua has in Redis, for names only
+	"encoding/hex"
+	"sync"
+	"time"
+
+	"github.com/mna/redisc"
+)
+
+// The list of an account is how its sessions are found. It names every session that is alive and the
+// account's, and may name others: whoever reads it looks at the sessions themselves.
+//
+// On one server, the scripts on sessions keep it. In a cluster it lies in another slot than the sessions, and
+// no step is one for both. So the list always comes first: a session is put on it before it signs in, and
+// stands no longer than the list is sure to name it (pycket:listed); from time to time, the script of an
+// operation asks for that to be made longer. A session is never taken off: its place ends with the time that
+// it was taken for.
+
+// listedFor is for how long a session counts on its place on the list: a tenth longer than its idle timeout,
+// so that the list is written to ten times an idle timeout at most.
+func listedFor(idle time.Duration) time.Duration { return idle + idle/10 }
+
+func (st *store) accountList(sha1 string) string { return st.prefix + "u:{" + sha1 + "}" }
+
+func sha1Hex(user string) string {
+	sum := sha1.Sum([]byte(user)) // #nosec G401 -- a name; the scripts compare the accounts themselves
+	return hex.EncodeToString(sum[:])
+}
+
+// enlistAt puts a session on an account's list, in a cluster. The place is held for longer than the session
+// counts on: by what may pass between the two.
+func (st *store) enlistAt(ctx context.Context, began time.Time, account, handle string, idle time.Duration) error {
+	_, _, err := st.eval(ctx, began, &st.enlist, place{st.accountList(account), handle}, []any{(listedFor(idle) + late).Milliseconds()})
+	return err
+}
+
+// renewListing does what a script has asked for: it makes the place of a session on its account's list last
+// longer. The session can do without for a while, so this may not take all the time there is.
+func (st *store) renewListing(ctx context.Context, began time.Time, at place, asked answer) error {
+	if err := st.enlistAt(ctx, began.Add(-st.timeout/2), asked.list, st.handle(at.key.(string)), asked.time); err != nil {
+		return err
+	}
+	_, _, err := st.eval(ctx, began, &st.listed, place{at.key, asked.list}, []any{listedFor(asked.time).Milliseconds()})
+	return err
+}
+
+// eachListed reads an account's list, a thousand handles at a time. From one time to the next it goes on by
+// score, and not by rank, which moves when others end; a handle may come more than once.
+func (st *store) eachListed(ctx context.Context, user string, visit func(handles []string) error) error {
+	list := place{st.accountList(sha1Hex(user)), "-inf"}
+	for {
+		v, found, err := st.eval(ctx, time.Now(), &st.list, list, nil)
+		if err != nil {
+			return err
+		}
+		if v != done || found.kind != '*' {
+			return errMalformed
+		}
+		more := found.ends('M')
+		var items []string
+		for {
+			item, ok := found.next()
+			if !ok {
+				break
+			}
+			items = append(items, string(item))
+		}
+		if len(items) < 2 {
+			return errMalformed
+		}
+		last := len(items) - 2 // a score and a mark
+		if err := visit(items[:last]); err != nil {
+			return err
+		}
+		if !more {
+			return nil
+		}
+		list.verifier = items[last]
+	}
+}
+
+// membersOf says what is known of those sessions that are alive and the account's, and ends them if it
+// should. On one server it is one step; in a cluster, it is one for each slot.
+func (st *store) membersOf(ctx context.Context, user string, handles []string, end bool) ([]SessionInfo, error) {
+	if len(handles) == 0 {
+		return nil, nil
+	}
+	keys := make([]string, len(handles))
+	for i, handle := range handles {
+		keys[i] = st.session(handle)
+	}
+	if !st.cluster {
+		return st.lookAt(ctx, user, keys, end)
+	}
+	var mu sync.Mutex
+	var infos []SessionInfo
+	var failure error
+	var workers sync.WaitGroup
+	slots := make(chan []string)
+	for range min(len(keys), lookers) {
+		workers.Go(func() {
+			for keys := range slots {
+				found, err := st.lookAt(ctx, user, keys, end)
+				mu.Lock()
+				infos = append(infos, found...)
+				if err != nil {
+					failure = err
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for _, keys := range redisc.SplitBySlot(keys...) {
+		slots <- keys
+	}
+	close(slots)
+	workers.Wait()
+	return infos, failure
+}
+
+// lookers is how many sessions of an account are looked at together in a cluster: what is sent together costs
+// little more than one.
+const lookers = 64
+
+func (st *store) lookAt(ctx context.Context, user string, keys []string, end bool) ([]SessionInfo, error) {
+	command := append(make([]any, 0, len(keys)+4), st.members.sha, len(keys))
+	for _, key := range keys {
+		command = append(command, key)
+	}
+	v, found, err := st.call(ctx, time.Now(), &st.members, keys[0], append(command, user, flag(end)))
+	if err != nil {
+		return nil, err
+	}
+	if v != done || found.kind != '*' {
+		return nil, errMalformed
+	}
+	var infos []SessionInfo
+	for {
+		handle, more := found.next()
+		if !more {
+			return infos, nil
+		}
+		created, _ := found.next()
+		seen, _ := found.next()
+		auth, _ := found.next()
+		agent, _ := found.next()
+		infos = append(infos, SessionInfo{
+			Handle: string(handle), Created: millis(created), LastSeen: millis(seen), SignedIn: micros(auth), UserAgent: string(agent),
+		})
+	}
+}
