@@ -431,23 +431,35 @@ func TestSettingsAreChecked(t *testing.T) {
 		change func(*pycket.Settings)
 		want   []string // in the error: what is bad, and how to mend it
 	}{
-		"no secret":         {func(s *pycket.Settings) { s.Secrets = nil }, []string{"Secrets is empty", "openssl rand"}},
-		"empty secret":      {func(s *pycket.Settings) { s.Secrets = []string{""} }, []string{"Secrets[0]", "32 or more"}},
-		"short secret":      {func(s *pycket.Settings) { s.Secrets = []string{secret, "HUSH"} }, []string{"Secrets[1] is only 4 bytes long", "32 or more"}},
-		"idle":              {func(s *pycket.Settings) { s.IdleTimeout = -1 }, []string{"IdleTimeout is -1ns", "use 1s or more"}},
-		"tiny idle":         {func(s *pycket.Settings) { s.IdleTimeout = time.Microsecond }, []string{"IdleTimeout is 1µs", "use 1s or more"}},
-		"absolute":          {func(s *pycket.Settings) { s.AbsoluteTimeout = -time.Hour }, []string{"AbsoluteTimeout is -1h", "use 1s or more"}},
-		"value bytes":       {func(s *pycket.Settings) { s.MaxValueBytes = -1 }, []string{"MaxValueBytes is -1", "use a positive number"}},
-		"session bytes":     {func(s *pycket.Settings) { s.MaxSessionBytes = -1 }, []string{"MaxSessionBytes is -1", "use a positive number"}},
-		"timeout":           {func(s *pycket.Settings) { s.Redis.Timeout = -1 }, []string{"Redis.Timeout is -1ns", "use a positive duration"}},
-		"connections":       {func(s *pycket.Settings) { s.Redis.MaxConnections = -1 }, []string{"Redis.MaxConnections is -1", "use a positive number"}},
-		"scheme":            {func(s *pycket.Settings) { s.Redis.URL = "http://HUSH@localhost" }, []string{`scheme "http"`, "use redis://"}},
-		"host and port":     {func(s *pycket.Settings) { s.Redis.URL = "localhost:6379" }, []string{`scheme "localhost"`, "use redis://"}},
-		"opaque":            {func(s *pycket.Settings) { s.Redis.URL = "redis:localhost" }, []string{"two slashes", "use redis://"}},
-		"unparsable":        {func(s *pycket.Settings) { s.Redis.URL = "redis://:HUSH%zz@localhost" }, []string{"cannot be parsed", "percent-encoded"}},
-		"port":              {func(s *pycket.Settings) { s.Redis.URL = "redis://localhost:99999" }, []string{"port", "1 to 65535"}},
-		"path":              {func(s *pycket.Settings) { s.Redis.URL = "redis://localhost/zero" }, []string{"no database number", "leave the path away"}},
-		"two databases":     {func(s *pycket.Settings) { s.Redis.URL, s.Redis.DBSessions = "redis://localhost/3", new(4) }, []string{"database 3", "DBSessions 4", "name it once"}},
+		"no secret":     {func(s *pycket.Settings) { s.Secrets = nil }, []string{"Secrets is empty", "openssl rand"}},
+		"empty secret":  {func(s *pycket.Settings) { s.Secrets = []string{""} }, []string{"Secrets[0]", "32 or more"}},
+		"short secret":  {func(s *pycket.Settings) { s.Secrets = []string{secret, "HUSH"} }, []string{"Secrets[1] is only 4 bytes long", "32 or more"}},
+		"idle":          {func(s *pycket.Settings) { s.IdleTimeout = -1 }, []string{"IdleTimeout is -1ns", "use 1s or more"}},
+		"tiny idle":     {func(s *pycket.Settings) { s.IdleTimeout = time.Microsecond }, []string{"IdleTimeout is 1µs", "use 1s or more"}},
+		"absolute":      {func(s *pycket.Settings) { s.AbsoluteTimeout = -time.Hour }, []string{"AbsoluteTimeout is -1h", "use 1s or more"}},
+		"value bytes":   {func(s *pycket.Settings) { s.MaxValueBytes = -1 }, []string{"MaxValueBytes is -1", "use a positive number"}},
+		"session bytes": {func(s *pycket.Settings) { s.MaxSessionBytes = -1 }, []string{"MaxSessionBytes is -1", "use a positive number"}},
+		"timeout":       {func(s *pycket.Settings) { s.Redis.Timeout = -1 }, []string{"Redis.Timeout is -1ns", "use a positive duration"}},
+		"connections":   {func(s *pycket.Settings) { s.Redis.MaxConnections = -1 }, []string{"Redis.MaxConnections is -1", "use a positive number"}},
+		"scheme":        {func(s *pycket.Settings) { s.Redis.URL = "http://HUSH@localhost" }, []string{`scheme "http"`, "use redis://"}},
+		"host and port": {func(s *pycket.Settings) { s.Redis.URL = "localhost:6379" }, []string{`scheme "localhost"`, "use redis://"}},
+		"opaque":        {func(s *pycket.Settings) { s.Redis.URL = "redis:localhost" }, []string{"two slashes", "use redis://"}},
+		"unparsable":    {func(s *pycket.Settings) { s.Redis.URL = "redis://:HUSH%zz@localhost" }, []string{"cannot be parsed", "percent-encoded"}},
+		"port":          {func(s *pycket.Settings) { s.Redis.URL = "redis://localhost:99999" }, []string{"port", "1 to 65535"}},
+		"path":          {func(s *pycket.Settings) { s.Redis.URL = "redis://localhost/zero" }, []string{"no database number", "leave the path away"}},
+		"two databases": {func(s *pycket.Settings) { s.Redis.URL, s.Redis.DBSessions = "redis://localhost/3", new(4) }, []string{"database 3", "DBSessions 4", "name it once"}},
+		"cluster and host": {func(s *pycket.Settings) {
+			s.Redis.URL, s.Redis.Cluster = "redis://localhost", []string{"localhost:6380"}
+		}, []string{"Redis.URL names a server", "put all into Cluster"}},
+		"cluster, socket": {func(s *pycket.Settings) {
+			s.Redis.URL, s.Redis.Cluster = "unix:///tmp/redis.sock", []string{"localhost:6380"}
+		}, []string{"Redis.URL names a server", "put all into Cluster"}},
+		"cluster, database": {func(s *pycket.Settings) {
+			s.Redis.DBNotifications, s.Redis.Cluster = new(1), []string{"localhost:6380"}
+		}, []string{"a database that is not 0", "leave the databases away"}},
+		"cluster, URL's":    {func(s *pycket.Settings) { s.Redis.URL, s.Redis.Cluster = "redis:///2", []string{"localhost:6380"} }, []string{"a database that is not 0", "leave the databases away"}},
+		"cluster, port":     {func(s *pycket.Settings) { s.Redis.Cluster = []string{"localhost"} }, []string{`Redis.Cluster has "localhost"`, "use host:port"}},
+		"cluster, one":      {func(s *pycket.Settings) { s.Redis.MaxConnections, s.Redis.Cluster = 1, []string{"localhost:6380"} }, []string{"MaxConnections is 1", "2 or more"}},
 		"socket":            {func(s *pycket.Settings) { s.Redis.URL = "unix://tmp/redis.sock" }, []string{"no socket", "three slashes"}},
 		"database":          {func(s *pycket.Settings) { s.Redis.DBNotifications = new(-1) }, []string{"DBNotifications is negative", "from 0 on"}},
 		"expires":           {func(s *pycket.Settings) { s.Cookies.ExpiresDays = -1 }, []string{"ExpiresDays is negative", "use 0"}},

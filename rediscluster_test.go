@@ -11,7 +11,209 @@ import (
 	"time"
 
 	"github.com/gomodule/redigo/redis"
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"github.com/pycket/pycket"
 )
+
+// Round trips in a cluster are those of a single server, but for accounts: their list comes first.
+func TestClusterRoundTrips(t *testing.T) {
+	server := clusterOf(t)
+	site := newSite(t, settings(server))
+	b := site.browser()
+	for range 100 { // every server has then seen the scripts
+		site.browser().must("set:a:b", "refresh", "get:a", "inc:n:1", "update:n", "note:x:y", "take:x", "add:i:t", "drain", "rotate", "login:ann", "destroy")
+	}
+	if _, err := site.app.RevokeUser(t.Context(), "ann"); err != nil {
+		t.Error(err)
+	}
+	for _, test := range []struct {
+		want int
+		ops  []string
+	}{
+		{0, nil},
+		{1, []string{"set:a:b"}},
+		{1, []string{"get:a", "get:b"}},
+		{1, []string{"inc:n:1"}},
+		{2, []string{"number:n", "update:n"}},
+		{1, []string{"note:x:y"}},
+		{1, []string{"take:x"}},
+		{1, []string{"rotate"}},
+		{2, []string{"login:ann"}},
+		{1, []string{"get:a"}},
+		{1, []string{"set:a:c"}},
+		{1, []string{"destroy"}},
+	} {
+		server.scripts()
+		b.must(test.ops...)
+		if run, refused := server.scripts(); run != test.want || refused != 0 {
+			t.Errorf("%v took %d scripts, and %d were refused; want %d", test.ops, run, refused, test.want)
+		}
+	}
+}
+
+// A slot that moves to another server is followed: while it does, and after.
+func TestSlotMoves(t *testing.T) {
+	server := startCluster(t, 3, 0)
+	site := newSite(t, settings(server))
+	b := site.browser()
+	b.must("set:a:b", "note:x:y", "add:i:first")
+	session := server.sessionKey()
+	tag := strings.TrimPrefix(session, "pycket:s:")
+	slot, from := server.slotOf(session), server.nodeOf(session)
+	var to *redisServer
+	for _, node := range server.nodes {
+		if node.addr != from.addr {
+			to = node
+		}
+	}
+	ids := map[*redisServer]string{}
+	for _, node := range []*redisServer{from, to} {
+		ids[node], _ = redis.String(node.do(0, "CLUSTER", "MYID"), nil)
+	}
+	move := func(keys ...string) {
+		t.Helper()
+		host, port, _ := net.SplitHostPort(to.addr)
+		args := []any{host, port, "", 0, 5000, "KEYS"}
+		for _, key := range keys {
+			args = append(args, key)
+		}
+		from.do(0, "MIGRATE", args...)
+	}
+	b.must("get:a")
+	to.do(0, "CLUSTER", "SETSLOT", slot, "IMPORTING", ids[from])
+	from.do(0, "CLUSTER", "SETSLOT", slot, "MIGRATING", ids[to])
+	b.want([]outcome{{Value: "b"}, {Value: 1.0}}, "get:a", "inc:n:1")
+
+	// The notifications have gone ahead: nothing is done until the rest has followed, and then once.
+	move("pycket:n:"+tag, "pycket:m:"+tag)
+	server.scripts()
+	done := make(chan []outcome)
+	go func() {
+		_, list, _ := b.tab().try("inc:n:1", "take:x", "drain")
+		done <- list
+	}()
+	for refused := 0; refused == 0; _, refused = server.scripts() {
+		time.Sleep(time.Millisecond)
+	}
+	move(session)
+	if diff := cmp.Diff([]outcome{{Value: 2.0}, {Value: "y"}, {Value: "i=first"}}, <-done); diff != "" {
+		t.Errorf("while the slot moves (-want +got):\n%s", diff)
+	}
+	b.want([]outcome{{Value: "b"}, {}, {Value: 3.0}}, "get:a", "set:a:c", "inc:n:1")
+
+	to.do(0, "CLUSTER", "SETSLOT", slot, "NODE", ids[to])
+	from.do(0, "CLUSTER", "SETSLOT", slot, "NODE", ids[to])
+	b.want([]outcome{{Value: "c"}, {Value: 4.0}}, "get:a", "inc:n:1")
+	server.scripts()
+	b.must("get:a")
+	if run, refused := server.scripts(); run != 1 || refused != 0 {
+		t.Errorf("after the slot has moved, a read takes %d scripts, and %d are refused", run, refused)
+	}
+	b.must("rotate", "note:bye:x", "destroy")
+}
+
+// When a master dies, its sessions are unavailable, within the timeout, until a replica has taken over;
+// then they are there, with no restart. Those on other servers do not notice.
+func TestClusterFailover(t *testing.T) {
+	server := startCluster(t, 3, 1)
+	s := settings(server)
+	s.Redis.Timeout = shortTimeout
+	site := newSite(t, s)
+	var onDead, elsewhere *browser
+	for onDead == nil || elsewhere == nil {
+		server.do(0, "FLUSHALL")
+		b := site.browser()
+		b.must("set:a:b")
+		if server.nodeOf(server.sessionKey()).addr == server.nodes[0].addr {
+			onDead = b
+		} else {
+			elsewhere = b
+		}
+	}
+	onDead.must("set:a:kept")   // FLUSHALL may have ended it: a fresh one
+	elsewhere.must("set:a:far") // likewise
+	for server.nodeOf(keyOf(idOf(t, onDead.cookie()))).addr != server.nodes[0].addr {
+		onDead = site.browser()
+		onDead.must("set:a:kept")
+	}
+	for server.nodeOf(keyOf(idOf(t, elsewhere.cookie()))).addr == server.nodes[0].addr {
+		elsewhere = site.browser()
+		elsewhere.must("set:a:far")
+	}
+	master := *server.nodes[0]
+	master.t = t
+	master.do(0, "WAIT", 1, 5000) // only what is replicated can be there
+	master.kill()
+	failures := 0
+	for took := false; !took; {
+		_, list := onDead.do("get:a")
+		switch {
+		case list[0].Err == "ErrUnavailable" && failures < 1000:
+			failures++
+		case list[0] == outcome{Value: "kept"}:
+			took = true
+		default:
+			t.Fatalf("%v, after %d failures", list, failures)
+		}
+		elsewhere.want([]outcome{{Value: "far"}}, "get:a")
+	}
+	if failures == 0 {
+		t.Error("nothing has failed")
+	}
+	onDead.want([]outcome{{}, {Value: "after"}, {}}, "set:a:after", "get:a", "login:ann")
+}
+
+// Any seed will do, and those that are dead or hang do not matter; nor does it that all servers but one have
+// become others since.
+func TestClusterSeeds(t *testing.T) {
+	server := clusterOf(t)
+	hung, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hung.Close()
+	dead, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead.Close()
+	s := settings(server)
+	s.Redis.Cluster = []string{dead.Addr().String(), hung.Addr().String(), server.nodes[2].addr}
+	app := newApp(t, s)
+	if err := app.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+	newSite(t, s).browser().must("set:a:b", "login:ann", "get:a")
+
+	s.Redis.Cluster, s.Redis.Timeout = s.Redis.Cluster[:2], shortTimeout
+	wantError(t, newApp(t, s).Ping(t.Context()), pycket.ErrUnavailable, "ping")
+	newSite(t, s).browser().want([]outcome{{Err: "ErrUnavailable"}}, "set:a:b")
+
+	lone := startRedis(t) // no cluster
+	s.Redis.Cluster = []string{lone.addr}
+	wantError(t, newApp(t, s).Ping(t.Context()), pycket.ErrUnavailable, "ping", "cluster support disabled")
+}
+
+// Close ends what a cluster's App has begun, and what comes later fails.
+func TestClusterClose(t *testing.T) {
+	server := clusterOf(t)
+	ignore := goleak.IgnoreCurrent()
+	app := newApp(t, settings(server))
+	site := &site{t: t, app: app}
+	parallel(32, func(int) { signInQuietly(site, "ann") })
+	if n := len(list(t, &stage{site: site}, "ann")); n != 32 {
+		t.Errorf("%d sessions are listed", n)
+	}
+	var closing sync.WaitGroup
+	closing.Go(func() { app.Close() })
+	parallel(32, func(int) { signInQuietly(site, "ann") })
+	closing.Wait()
+	_, err := app.Sessions(t.Context(), "ann")
+	wantError(t, err, pycket.ErrUnavailable, "sessions", "closed")
+	goleak.VerifyNone(t, ignore)
+}
 
 // clusterOf gives a test the cluster that tests share, emptied: starting one takes seconds.
 func clusterOf(t *testing.T) *redisServer {
@@ -58,7 +260,7 @@ func startCluster(t testing.TB, masters, replicas int) *redisServer {
 	t.Helper()
 	var nodes []*redisServer
 	for range masters + replicas {
-		nodes = append(nodes, startRedis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-replica-validity-factor", "0"))
+		nodes = append(nodes, startRedis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-replica-validity-factor", "0", "--cluster-require-full-coverage", "no"))
 	}
 	for i, node := range nodes {
 		node.do(0, "CLUSTER", "SET-CONFIG-EPOCH", i+1)
@@ -104,6 +306,44 @@ func startCluster(t testing.TB, masters, replicas int) *redisServer {
 	cluster := *nodes[0]
 	cluster.nodes = nodes
 	return &cluster
+}
+
+// nodeOf is the master that a key lies on, as startCluster has laid it.
+func (s *redisServer) nodeOf(key string) *redisServer {
+	s.t.Helper()
+	masters := 0
+	for _, node := range s.nodes {
+		if role, _ := redis.Values(node.do(0, "ROLE"), nil); string(role[0].([]byte)) == "master" {
+			masters++
+		}
+	}
+	node := *s.nodes[s.slotOf(key)/64%masters]
+	node.t = s.t
+	return &node
+}
+
+func (s *redisServer) slotOf(key string) int {
+	s.t.Helper()
+	return int(s.nodes[0].do(0, "CLUSTER", "KEYSLOT", key).(int64))
+}
+
+// scripts is how many scripts the servers have run, and refused, since the last time.
+func (s *redisServer) scripts() (run, refused int) {
+	s.t.Helper()
+	for _, node := range s.nodes {
+		info, _ := redis.String(node.do(0, "INFO", "commandstats"), nil)
+		for _, line := range strings.Split(info, "\r\n") {
+			if name, stats, _ := strings.Cut(line, ":"); name == "cmdstat_evalsha" || name == "cmdstat_eval" {
+				var calls, usec, rejected, failed int
+				var per float64
+				fmt.Sscanf(stats, "calls=%d,usec=%d,usec_per_call=%f,rejected_calls=%d,failed_calls=%d", &calls, &usec, &per, &rejected, &failed)
+				run += calls - failed
+				refused += rejected + failed
+			}
+		}
+		node.do(0, "CONFIG", "RESETSTAT")
+	}
+	return run, refused
 }
 
 // mayLag tells whether a key is an account's list in a cluster: what it names may have ended. The tests of

@@ -12,7 +12,7 @@ local values = {}
 for i = 2, #ARGV do values[i - 1] = redis.call('HGET', notes, ARGV[i]) end
 local target = notes
 --@ drop
-noted = redis.call('EXISTS', notes, messages) > 0
+noted = redis.call('EXISTS', notes) + redis.call('EXISTS', messages) > 0 -- one by one, see parts/apart.lua
 select(DB)
 --@ store
 return values

@@ -1,0 +1,296 @@
+package pycket_test
+
+import (
+	"crypto/sha1"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/pycket/pycket"
+)
+
+// apart is a cluster in which a browser's session lies on one server and an account's list on another.
+type apart struct {
+	*stage
+	server  *redisServer
+	user    string
+	session string // the session's key
+	list    string // the list's
+	b       *browser
+}
+
+func newApart(t *testing.T, server *redisServer, s pycket.Settings) *apart {
+	t.Helper()
+	a := &apart{stage: newStage(t, s), server: server}
+	a.b = a.browser()
+	a.use(func(s *pycket.SessionManager) error { return s.Set("cart", "kept") })
+	a.session = server.sessionKey()
+	for i := 0; a.user == ""; i++ {
+		user := fmt.Sprint("user", i)
+		if key := listKey(user); server.nodeOf(key).addr != server.nodeOf(a.session).addr {
+			a.user, a.list = user, key
+		}
+	}
+	return a
+}
+
+// use is one request of the browser.
+func (a *apart) use(f func(s *pycket.SessionManager) error) (err error) {
+	a.t.Helper()
+	a.visit(a.b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+		err = f(s)
+	})
+	return err
+}
+
+func (a *apart) login(s *pycket.SessionManager) error {
+	return s.Login(a.user, pycket.Values{"role": "admin"})
+}
+
+// age lets the place of the session on its list come to its end in so long.
+func (a *apart) age(left time.Duration) {
+	a.t.Helper()
+	a.server.do(0, "HSET", a.session, "pycket:listed", time.Now().Add(left).UnixMilli())
+	a.server.do(0, "HDEL", a.session, "pycket:asked")
+	a.server.do(0, "PEXPIRE", a.session, left.Milliseconds())
+}
+
+// ttl is how long a key may still stand.
+func (a *apart) ttl(key string) time.Duration {
+	a.t.Helper()
+	return time.Duration(a.server.do(0, "PTTL", key).(int64)) * time.Millisecond
+}
+
+// covered checks that the list names the session, and for at least as long as it stands.
+func (a *apart) covered() {
+	a.t.Helper()
+	score, _ := a.server.do(0, "ZSCORE", a.list, strings.TrimSuffix(strings.TrimPrefix(a.session, "pycket:s:{"), "}")).([]byte)
+	var till int64
+	fmt.Sscan(string(score), &till)
+	if left, stands := time.Until(time.UnixMicro(till)), a.ttl(a.session); stands <= 0 || left < stands || a.ttl(a.list) < stands {
+		a.t.Errorf("the session stands for %v, its place on the list for %v, and the list for %v", stands, left, a.ttl(a.list))
+	}
+}
+
+// listed is how many sessions the account has.
+func (a *apart) listed() int {
+	a.t.Helper()
+	return len(list(a.t, a.stage, a.user))
+}
+
+// In a cluster the list comes first: without it there is no login, and nothing is changed.
+func TestLoginWithoutItsList(t *testing.T) {
+	server := startCluster(t, 3, 0)
+	for name, bind := range map[string]func(a *apart, s *pycket.SessionManager) error{
+		"login":    func(a *apart, s *pycket.SessionManager) error { return a.login(s) },
+		"set user": func(a *apart, s *pycket.SessionManager) error { return s.SetUser(a.user) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := *server
+			server.t = t
+			server.do(0, "FLUSHALL")
+			s := settings(&server)
+			s.Redis.Timeout = shortTimeout
+			a := newApart(t, &server, s)
+			cookie := a.b.cookie()
+			stopped := server.nodeOf(a.list)
+			stopped.signal(syscall.SIGSTOP)
+			defer stopped.signal(syscall.SIGCONT)
+			wantError(t, a.use(func(s *pycket.SessionManager) error { return bind(a, s) }), pycket.ErrUnavailable, name)
+			if a.b.cookie() != cookie {
+				t.Error("the cookie has changed")
+			}
+			user, _ := who(t, a.stage, a.b)
+			var cart, role string
+			err := a.use(func(s *pycket.SessionManager) (err error) {
+				cart, err = pycket.Get(s, "cart", "")
+				role, _ = pycket.Get(s, "role", "")
+				return err
+			})
+			if user != "" || cart != "kept" || role != "" || err != nil {
+				t.Errorf("user %q, cart %q, role %q: %v", user, cart, role, err)
+			}
+			stopped.signal(syscall.SIGCONT)
+			if err := a.use(func(s *pycket.SessionManager) error { return bind(a, s) }); err != nil {
+				t.Error(err)
+			}
+			a.covered()
+		})
+	}
+}
+
+// A session in use keeps its place on the list, and gets it back if the list was lost; while the list can't be
+// reached, it is used as ever, but doesn't stand longer than its place.
+func TestPlaceOnTheListIsRenewed(t *testing.T) {
+	server := startCluster(t, 3, 0)
+	s := settings(server)
+	s.Redis.Timeout = 2 * shortTimeout
+	s.IdleTimeout = time.Hour
+	a := newApart(t, server, s)
+	if err := a.use(a.login); err != nil {
+		t.Fatal(err)
+	}
+	a.covered()
+	for name, use := range map[string]func(s *pycket.SessionManager) error{
+		"read":      func(s *pycket.SessionManager) error { _, err := pycket.Get(s, "role", ""); return err },
+		"set":       func(s *pycket.SessionManager) error { return s.Set("a", 1) },
+		"increment": func(s *pycket.SessionManager) error { _, err := s.Increment("n", 1); return err },
+		"rotate":    func(s *pycket.SessionManager) error { return s.Rotate() },
+		"set user":  func(s *pycket.SessionManager) error { return s.SetUser(a.user) },
+		"login":     func(s *pycket.SessionManager) error { return a.login(s) },
+		"remember":  func(s *pycket.SessionManager) error { return s.Remember(2 * time.Hour) },
+	} {
+		server.do(0, "DEL", a.list)
+		a.age(50 * time.Minute)
+		if err := a.use(use); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		a.covered()
+		if n := a.listed(); n != 1 {
+			t.Errorf("%s: after the list was lost, %d sessions are listed", name, n)
+		}
+		if left := a.ttl(a.session); left < 59*time.Minute {
+			t.Errorf("%s: the session stands for %v", name, left)
+		}
+		a.use(a.login) // forgets Remember
+	}
+	if n, err := a.count("role"); n != "admin" || err != nil {
+		t.Errorf("%q, %v", n, err)
+	}
+
+	a.age(30 * time.Minute)
+	stopped := server.nodeOf(a.list)
+	stopped.signal(syscall.SIGSTOP)
+	defer stopped.signal(syscall.SIGCONT)
+	for range 3 {
+		if err := a.use(func(s *pycket.SessionManager) error { return s.Set("a", 2) }); err != nil {
+			t.Error(err)
+		}
+	}
+	if left := a.ttl(a.session); left > 30*time.Minute+time.Second || left < 29*time.Minute {
+		t.Errorf("the session stands for %v, its place for 30 minutes", left)
+	}
+	wantError(t, a.use(func(s *pycket.SessionManager) error { return s.Remember(24 * time.Hour) }), pycket.ErrUnavailable, "remember")
+	if idle := server.do(0, "HGET", a.session, "pycket:idle"); idle != nil {
+		t.Errorf("Remember failed and has set %q", idle)
+	}
+	stopped.signal(syscall.SIGCONT)
+	server.do(0, "HDEL", a.session, "pycket:asked")
+	a.use(func(s *pycket.SessionManager) error { return s.Set("a", 3) })
+	a.covered()
+	if left := a.ttl(a.session); left < 59*time.Minute {
+		t.Errorf("when the list is back, the session stands for %v", left)
+	}
+}
+
+func (a *apart) count(name string) (value string, err error) {
+	err = a.use(func(s *pycket.SessionManager) (err error) { value, err = pycket.Get(s, name, ""); return err })
+	return value, err
+}
+
+// A session with an idle timeout of its own gets a place for that long, whatever came first.
+func TestRememberedPlaceOnTheList(t *testing.T) {
+	server := clusterOf(t)
+	const month = 30 * 24 * time.Hour
+	remember := func(s *pycket.SessionManager) error { return s.Remember(month) }
+	for name, steps := range map[string]func(a *apart) []func(s *pycket.SessionManager) error{
+		"login, remember": func(a *apart) []func(s *pycket.SessionManager) error {
+			return []func(s *pycket.SessionManager) error{a.login, remember}
+		},
+		"remember, set user": func(a *apart) []func(s *pycket.SessionManager) error {
+			return []func(s *pycket.SessionManager) error{remember, func(s *pycket.SessionManager) error { return s.SetUser(a.user) }}
+		},
+		"another account": func(a *apart) []func(s *pycket.SessionManager) error {
+			return []func(s *pycket.SessionManager) error{
+				func(s *pycket.SessionManager) error { return s.Login("another", nil) }, remember,
+				func(s *pycket.SessionManager) error { return s.SetUser(a.user) },
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server.do(0, "FLUSHALL")
+			a := newApart(t, server, settings(server))
+			if err := a.use(func(s *pycket.SessionManager) error { // in one request, after which nothing may come for a month
+				for _, step := range steps(a) {
+					if err := step(s); err != nil {
+						return err
+					}
+				}
+				return nil
+			}); err != nil {
+				t.Error(err)
+			}
+			a.covered()
+			if left := a.ttl(a.session); left < month-time.Minute {
+				t.Errorf("the session stands for %v", left)
+			}
+			if n := a.listed(); n != 1 {
+				t.Errorf("%d sessions are listed", n)
+			}
+		})
+	}
+}
+
+// Nobody who signs in is missed by those who look or sign out everybody meanwhile, and none that ended is
+// shown, though the list may still name it.
+func TestListWhileSessionsComeAndGo(t *testing.T) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
+		stage := newStage(t, settings(server))
+		stage.act = func(_ http.ResponseWriter, r *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			if r.URL.Path == "/logout" {
+				s.Destroy()
+			} else if err := s.Login("ann", nil); err != nil {
+				t.Error(err)
+			}
+		}
+		const logins = 60
+		var signedIn atomic.Int64
+		var looking sync.WaitGroup
+		done := make(chan struct{})
+		looking.Go(func() {
+			for {
+				before := signedIn.Load()
+				if n := len(list(t, stage, "ann")); int64(n) < before {
+					t.Errorf("%d had signed in, and %d are listed", before, n)
+				}
+				select {
+				case <-done:
+					return
+				default:
+				}
+			}
+		})
+		browsers := make([]*browser, logins)
+		parallel(logins, func(i int) {
+			browsers[i] = stage.browser()
+			browsers[i].get("/")
+			signedIn.Add(1)
+		})
+		close(done)
+		looking.Wait()
+		for _, b := range browsers[:20] {
+			b.get("/logout")
+		}
+		infos := list(t, stage, "ann")
+		for _, info := range infos[:10] { // expired
+			server.do(0, "DEL", "pycket:s:{"+info.Handle+"}")
+		}
+		server.do(0, "HSET", "pycket:s:{"+infos[10].Handle+"}", "pycket:user", "bob") // another's
+		if left := list(t, stage, "ann"); len(infos) != logins-20 || len(left) != logins-31 {
+			t.Errorf("%d are listed after 20 of %d logouts, %d after 10 expired and one is another's", len(infos), logins, len(left))
+		}
+		if n, err := stage.app.RevokeUser(t.Context(), "ann"); n != logins-31 || err != nil {
+			t.Errorf("%d were ended: %v", n, err)
+		}
+	})
+}
+
+// listKey is the key of an account's list.
+func listKey(user string) string {
+	return fmt.Sprintf("pycket:u:{%x}", sha1.Sum([]byte(user)))
+}
