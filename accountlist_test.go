@@ -175,6 +175,10 @@ func TestPlaceOnTheListIsRenewed(t *testing.T) {
 	if left := a.ttl(a.session); left > 30*time.Minute+time.Second || left < 29*time.Minute {
 		t.Errorf("the session stands for %v, its place for 30 minutes", left)
 	}
+	server.do(0, "HDEL", a.session, "pycket:listed", "pycket:asked") // as one from before there was a cluster
+	if err := a.use(func(s *pycket.SessionManager) error { return s.Set("a", 2) }); err != nil || a.ttl(a.session) < 29*time.Minute {
+		t.Errorf("a session without a place stands for %v: %v", a.ttl(a.session), err)
+	}
 	wantError(t, a.use(func(s *pycket.SessionManager) error { return s.Remember(24 * time.Hour) }), pycket.ErrUnavailable, "remember")
 	if idle := server.do(0, "HGET", a.session, "pycket:idle"); idle != nil {
 		t.Errorf("Remember failed and has set %q", idle)
@@ -214,7 +218,9 @@ func TestRememberedPlaceOnTheList(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			server.do(0, "FLUSHALL")
-			a := newApart(t, server, settings(server))
+			s := settings(server)
+			s.MaxValueBytes = 8 << 20
+			a := newApart(t, server, s)
 			if err := a.use(func(s *pycket.SessionManager) error { // in one request, after which nothing may come for a month
 				for _, step := range steps(a) {
 					if err := step(s); err != nil {
@@ -232,6 +238,11 @@ func TestRememberedPlaceOnTheList(t *testing.T) {
 			if n := a.listed(); n != 1 {
 				t.Errorf("%d sessions are listed", n)
 			}
+
+			// A login that was refused had taken a shorter place.
+			large := pycket.Values{"large": strings.Repeat("x", 5<<20)}
+			wantError(t, a.use(func(s *pycket.SessionManager) error { return s.Login(a.user, large) }), pycket.ErrTooLarge, "login")
+			a.covered()
 		})
 	}
 }

@@ -82,6 +82,13 @@ func skipOrFail(t testing.TB, program, install string) {
 	t.Skip(message)
 }
 
+func needRedis(t testing.TB) {
+	t.Helper()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		skipOrFail(t, "redis-server", "redis-server")
+	}
+}
+
 // redisServer is a Redis to test against.
 type redisServer struct {
 	t       testing.TB
@@ -94,9 +101,7 @@ type redisServer struct {
 // startRedis starts a redis-server that ends with the test.
 func startRedis(t testing.TB, args ...string) *redisServer {
 	t.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		skipOrFail(t, "redis-server", "redis-server")
-	}
+	needRedis(t)
 	for range 20 {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {

@@ -218,6 +218,7 @@ func TestClusterClose(t *testing.T) {
 // clusterOf gives a test the cluster that tests share, emptied: starting one takes seconds.
 func clusterOf(t *testing.T) *redisServer {
 	t.Helper()
+	needRedis(t)
 	c := &sharedCluster
 	c.start.Do(func() {
 		// It outlives the first test, so its cleanup is not that test's.
@@ -226,7 +227,7 @@ func clusterOf(t *testing.T) *redisServer {
 		c.stop = keeper.end
 	})
 	if c.server == nil {
-		t.Skip("the cluster could not be started: see the first test that wanted it")
+		t.Fatal("the cluster could not be started: see the first test that wanted it")
 	}
 	server := *c.server
 	server.t = t
