@@ -538,6 +538,30 @@ func TestAbsoluteTimeoutAndRemember(t *testing.T) {
 	})
 }
 
+// A session that is older than the absolute timeout, since that was set, is dead: the list doesn't show it.
+func TestAbsoluteTimeoutSetLater(t *testing.T) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
+		s := settings(server)
+		before := newStage(t, s)
+		b := signIn(t, before, "ann")
+		infos := list(t, before, "ann")
+		key := "pycket:s:{" + infos[0].Handle + "}"
+		record := server.hash(0, key)["pycket:id"]
+		server.do(0, "HSET", key, "pycket:id", fmt.Sprintf("%s%013d%s", record[:22], time.Now().Add(-3*time.Hour).UnixMilli(), record[35:]))
+		if n := len(list(t, before, "ann")); n != 1 {
+			t.Errorf("%d sessions without an absolute timeout", n)
+		}
+		s.AbsoluteTimeout = 2 * time.Hour
+		after := newStage(t, s)
+		if n := len(list(t, after, "ann")); n != 0 {
+			t.Errorf("%d sessions with one", n)
+		}
+		if user, _ := who(t, after, after.browser().with(b.cookie())); user != "" {
+			t.Errorf("%q is logged in", user)
+		}
+	})
+}
+
 func TestClearSiteData(t *testing.T) {
 	everyServer(t, func(t *testing.T, server *redisServer) {
 		for _, on := range []bool{true, false} {
