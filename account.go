@@ -88,8 +88,9 @@ func (q *request) bind(user string, args []any, login bool) error {
 	args = append(args, nil, user, flag(login), agent, 0)
 	store := q.app.store
 	var next *sessionID
+	var start time.Time
 	if _, err := q.writeAs(&store.login, args, func(began time.Time, fresh bool, idle time.Duration) error {
-		next = q.id
+		next, start = q.id, began
 		if login && !fresh {
 			next = next.rotated()
 		}
@@ -111,7 +112,7 @@ func (q *request) bind(user string, args []any, login bool) error {
 		q.snapshot.learn(args[i].(string), args[i+1].([]byte))
 	}
 	if login && store.cluster {
-		q.app.limit(q, user)
+		q.app.limit(q, start, user, next.handle)
 	}
 	return nil
 }
@@ -182,8 +183,9 @@ func (m *SessionManager) remember(idle time.Duration) error {
 	return nil
 }
 
-// Sessions lists the living sessions of an account, in the order in which they signed in. If ctx is that
-// of a request, its own session is marked as current.
+// Sessions lists the living sessions of an account, in the order in which they signed in or, without
+// [SessionManager.Login], began. If ctx is that of a request, its own session is marked as current.
+// RedisSettings.Timeout is for each thousand.
 func (a *App) Sessions(ctx context.Context, user string) ([]SessionInfo, error) {
 	infos, err := a.sessions(ctx, user)
 	if err != nil {
@@ -198,8 +200,8 @@ func (a *App) Sessions(ctx context.Context, user string) ([]SessionInfo, error) 
 
 func (a *App) sessions(ctx context.Context, user string) ([]SessionInfo, error) {
 	infos, listed := []SessionInfo{}, map[string]bool{}
-	err := a.store.eachListed(ctx, user, func(handles []string) error {
-		found, err := a.store.membersOf(ctx, user, handles, false)
+	err := a.store.eachListed(ctx, user, func(began time.Time, handles []string) error {
+		found, err := a.store.membersOf(ctx, began, user, handles, false)
 		for _, info := range found {
 			if !listed[info.Handle] {
 				listed[info.Handle] = true
@@ -235,7 +237,7 @@ func (a *App) Revoke(ctx context.Context, handle string) error {
 
 // RevokeUser ends all sessions of an account but those with the handles given, and says how many it has
 // ended: "log out everywhere", or everywhere else. Every session whose Login had returned before is among
-// them. With an error, some may have been ended: call it again.
+// them. With an error, some may have been ended: call it again. RedisSettings.Timeout is for each thousand.
 func (a *App) RevokeUser(ctx context.Context, user string, except ...string) (int, error) {
 	for _, handle := range except {
 		if !isHandle(handle) {
@@ -244,9 +246,9 @@ func (a *App) RevokeUser(ctx context.Context, user string, except ...string) (in
 	}
 	ended := 0
 	var failure error // of one server of a cluster is no reason to leave the sessions on others
-	err := a.store.eachListed(ctx, user, func(handles []string) error {
+	err := a.store.eachListed(ctx, user, func(began time.Time, handles []string) error {
 		handles = slices.DeleteFunc(handles, func(handle string) bool { return slices.Contains(except, handle) })
-		found, err := a.store.membersOf(ctx, user, handles, true)
+		found, err := a.store.membersOf(ctx, began, user, handles, true)
 		ended += len(found)
 		failure = cmp.Or(failure, err)
 		return nil
@@ -255,19 +257,22 @@ func (a *App) RevokeUser(ctx context.Context, user string, except ...string) (in
 }
 
 // limit ends the oldest sessions of an account that has too many, in a cluster: elsewhere login.lua does. The
-// login it is for has been done, so what goes wrong here is left to the next.
-func (a *App) limit(ctx context.Context, user string) {
+// login it is for has been done, so what goes wrong here is left to the next. own is the handle of the session
+// that has just signed in: it stays, though the clocks of the servers may differ.
+func (a *App) limit(ctx context.Context, began time.Time, user, own string) {
 	most := a.settings.MaxSessionsPerUser
 	if most == 0 {
 		return
 	}
 	infos, err := a.sessions(ctx, user)
-	if err == nil && len(infos) > most {
+	if surplus := len(infos) - most; err == nil && surplus > 0 {
 		var oldest []string
-		for _, info := range infos[:len(infos)-most] {
-			oldest = append(oldest, info.Handle)
+		for _, info := range infos[:surplus] {
+			if info.Handle != own {
+				oldest = append(oldest, info.Handle)
+			}
 		}
-		_, err = a.store.membersOf(ctx, user, oldest, true)
+		_, err = a.store.membersOf(ctx, began, user, oldest, true)
 	}
 	if err != nil {
 		a.logger.Warn("pycket: an account may have more sessions than Settings.MaxSessionsPerUser until its next login", "error", err)

@@ -16,12 +16,15 @@ import (
 // On one server, the scripts on sessions keep it. In a cluster it lies in another slot than the sessions, and
 // no step is one for both. So the list always comes first: a session is put on it before it signs in, and
 // stands no longer than the list is sure to name it (pycket:listed); from time to time, the script of an
-// operation asks for that to be made longer. A session is never taken off: its place ends with the time that
-// it was taken for.
+// operation asks for that to be made longer. Its place ends with the time that it was taken for, or when
+// somebody who reads the list finds that the session is gone.
 
 // listedFor is for how long a session counts on its place on the list: a tenth longer than its idle timeout,
 // so that the list is written to ten times an idle timeout at most.
 func listedFor(idle time.Duration) time.Duration { return idle + idle/10 }
+
+// seenTo stands after the verifier of an operation that is tried again after the list was seen to.
+const seenTo = "."
 
 func (st *store) accountList(sha1 string) string { return st.prefix + "u:{" + sha1 + "}" }
 
@@ -33,26 +36,30 @@ func sha1Hex(user string) string {
 // enlistAt puts a session on an account's list, in a cluster. The place is held for longer than the session
 // counts on: by what may pass between the two.
 func (st *store) enlistAt(ctx context.Context, began time.Time, account, handle string, idle time.Duration) error {
-	_, _, err := st.eval(ctx, began, &st.enlist, place{st.accountList(account), handle}, []any{(listedFor(idle) + late).Milliseconds()})
+	_, _, err := st.eval(ctx, began, &st.enlist, st.accountList(account), handle, []any{(listedFor(idle) + late + 2*st.timeout).Milliseconds()})
 	return err
 }
 
 // renewListing does what a script has asked for: it makes the place of a session on its account's list last
 // longer. The session can do without for a while, so this may not take all the time there is.
-func (st *store) renewListing(ctx context.Context, began time.Time, at place, asked answer) error {
-	if err := st.enlistAt(ctx, began.Add(-st.timeout/2), asked.list, st.handle(at.key.(string)), asked.time); err != nil {
+func (st *store) renewListing(ctx context.Context, at place, asked answer) error {
+	ctx, cancel := context.WithTimeout(ctx, st.timeout/4)
+	defer cancel()
+	began := time.Now()
+	if err := st.enlistAt(ctx, began, asked.list, st.handle(at.key.(string)), asked.time); err != nil {
 		return err
 	}
-	_, _, err := st.eval(ctx, began, &st.listed, place{at.key, asked.list}, []any{listedFor(asked.time).Milliseconds()})
+	_, _, err := st.eval(ctx, began, &st.listed, at.key, asked.list, []any{asked.since + listedFor(asked.time).Milliseconds()})
 	return err
 }
 
-// eachListed reads an account's list, a thousand handles at a time. From one time to the next it goes on by
-// score, and not by rank, which moves when others end; a handle may come more than once.
-func (st *store) eachListed(ctx context.Context, user string, visit func(handles []string) error) error {
-	list := place{st.accountList(sha1Hex(user)), "-inf"}
-	for {
-		v, found, err := st.eval(ctx, time.Now(), &st.list, list, nil)
+// eachListed reads an account's list, a thousand handles at a time, and tells when it began to. From one time
+// to the next it goes on by score, and not by rank, which moves when others end; a handle may come more than
+// once.
+func (st *store) eachListed(ctx context.Context, user string, visit func(began time.Time, handles []string) error) error {
+	for from := "-inf"; ; {
+		began := time.Now()
+		v, found, err := st.eval(ctx, began, &st.list, st.accountList(sha1Hex(user)), from, nil)
 		if err != nil {
 			return err
 		}
@@ -72,19 +79,20 @@ func (st *store) eachListed(ctx context.Context, user string, visit func(handles
 			return errMalformed
 		}
 		last := len(items) - 2 // a score and a mark
-		if err := visit(items[:last]); err != nil {
+		if err := visit(began, items[:last]); err != nil {
 			return err
 		}
 		if !more {
 			return nil
 		}
-		list.verifier = items[last]
+		from = items[last]
 	}
 }
 
 // membersOf says what is known of those sessions that are alive and the account's, and ends them if it
-// should. On one server it is one step; in a cluster, it is one for each slot.
-func (st *store) membersOf(ctx context.Context, user string, handles []string, end bool) ([]SessionInfo, error) {
+// should. On one server it is one step; in a cluster, it is one for each slot. With an error, it is what
+// was found, or ended, all the same.
+func (st *store) membersOf(ctx context.Context, began time.Time, user string, handles []string, end bool) ([]SessionInfo, error) {
 	if len(handles) == 0 {
 		return nil, nil
 	}
@@ -93,19 +101,22 @@ func (st *store) membersOf(ctx context.Context, user string, handles []string, e
 		keys[i] = st.session(handle)
 	}
 	if !st.cluster {
-		return st.lookAt(ctx, user, keys, end)
+		infos, _, err := st.lookAt(ctx, began, user, keys, end)
+		return infos, err
 	}
 	var mu sync.Mutex
 	var infos []SessionInfo
+	var gone []any
 	var failure error
 	var workers sync.WaitGroup
 	slots := make(chan []string)
 	for range min(len(keys), lookers) {
 		workers.Go(func() {
 			for keys := range slots {
-				found, err := st.lookAt(ctx, user, keys, end)
+				found, lost, err := st.lookAt(ctx, began, user, keys, end)
 				mu.Lock()
 				infos = append(infos, found...)
+				gone = append(gone, lost...)
 				if err != nil {
 					failure = err
 				}
@@ -118,6 +129,9 @@ func (st *store) membersOf(ctx context.Context, user string, handles []string, e
 	}
 	close(slots)
 	workers.Wait()
+	if len(gone) > 0 { // that the list is tidy is not worth an error
+		st.eval(ctx, began, &st.prune, st.accountList(sha1Hex(user)), gone[0], gone[1:])
+	}
 	return infos, failure
 }
 
@@ -125,28 +139,36 @@ func (st *store) membersOf(ctx context.Context, user string, handles []string, e
 // little more than one.
 const lookers = 64
 
-func (st *store) lookAt(ctx context.Context, user string, keys []string, end bool) ([]SessionInfo, error) {
+// lookAt is membersOf for the sessions of one server or slot. gone are arguments of prune.lua.
+func (st *store) lookAt(ctx context.Context, began time.Time, user string, keys []string, end bool) (infos []SessionInfo, gone []any, err error) {
 	command := append(make([]any, 0, len(keys)+4), st.members.sha, len(keys))
 	for _, key := range keys {
 		command = append(command, key)
 	}
-	v, found, err := st.call(ctx, time.Now(), &st.members, keys[0], append(command, user, flag(end)))
+	v, found, err := st.call(ctx, began, &st.members, keys[0], append(command, user, flag(end)))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if v != done || found.kind != '*' {
-		return nil, errMalformed
+		return nil, nil, errMalformed
 	}
-	var infos []SessionInfo
 	for {
 		handle, more := found.next()
 		if !more {
-			return infos, nil
+			return infos, gone, nil
 		}
 		created, _ := found.next()
 		seen, _ := found.next()
 		auth, _ := found.next()
 		agent, _ := found.next()
+		state := string(created)
+		if state == "E" || state == "M" {
+			gone = append(gone, string(handle), state)
+			continue
+		}
+		if end {
+			gone = append(gone, string(handle), "E")
+		}
 		infos = append(infos, SessionInfo{
 			Handle: string(handle), Created: millis(created), LastSeen: millis(seen), SignedIn: micros(auth), UserAgent: string(agent),
 		})

@@ -458,7 +458,9 @@ func TestSettingsAreChecked(t *testing.T) {
 			s.Redis.DBNotifications, s.Redis.Cluster = new(1), []string{"localhost:6380"}
 		}, []string{"a database that is not 0", "leave the databases away"}},
 		"cluster, URL's":    {func(s *pycket.Settings) { s.Redis.URL, s.Redis.Cluster = "redis:///2", []string{"localhost:6380"} }, []string{"a database that is not 0", "leave the databases away"}},
-		"cluster, port":     {func(s *pycket.Settings) { s.Redis.Cluster = []string{"localhost"} }, []string{`Redis.Cluster has "localhost"`, "use host:port"}},
+		"cluster, port":     {func(s *pycket.Settings) { s.Redis.Cluster = []string{"localhost"} }, []string{"Redis.Cluster[0] is no address", "use host:port"}},
+		"cluster, URL":      {func(s *pycket.Settings) { s.Redis.Cluster = []string{"a:1", "redis://:HUSH@localhost:6380"} }, []string{"Redis.Cluster[1] is no address", "use host:port"}},
+		"cluster, brace":    {func(s *pycket.Settings) { s.Redis.Prefix, s.Redis.Cluster = "{a}:", []string{"localhost:6380"} }, []string{"Redis.Prefix has a brace", "leave it away"}},
 		"cluster, one":      {func(s *pycket.Settings) { s.Redis.MaxConnections, s.Redis.Cluster = 1, []string{"localhost:6380"} }, []string{"MaxConnections is 1", "2 or more"}},
 		"socket":            {func(s *pycket.Settings) { s.Redis.URL = "unix://tmp/redis.sock" }, []string{"no socket", "three slashes"}},
 		"database":          {func(s *pycket.Settings) { s.Redis.DBNotifications = new(-1) }, []string{"DBNotifications is negative", "from 0 on"}},

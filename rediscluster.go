@@ -2,9 +2,11 @@ package pycket
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"strings"
@@ -35,6 +37,7 @@ type redisCluster struct {
 	learned   time.Time     // when it was last asked for, and by what that failed
 	ignorance error
 	closed    bool
+	leaving   sync.WaitGroup // what goes on in the background
 }
 
 const (
@@ -46,9 +49,9 @@ const (
 )
 
 func newRedisCluster(seeds []string, target redisTarget, timeout time.Duration, open func(address string) *redisPool) (*redisCluster, error) {
-	for _, seed := range seeds {
+	for i, seed := range seeds { // which may hold a password, in the wrong place
 		if host, port, err := net.SplitHostPort(seed); err != nil || host == "" || port == "" {
-			return nil, fmt.Errorf("Redis.Cluster has %q; use host:port", seed)
+			return nil, fmt.Errorf("Redis.Cluster[%d] is no address; use host:port", i)
 		}
 	}
 	return &redisCluster{seeds: slices.Clone(seeds), target: target, timeout: timeout, open: open, servers: map[string]*redisPool{}}, nil
@@ -65,11 +68,18 @@ func (c *redisCluster) do(ctx context.Context, began time.Time, repeatable bool,
 	for {
 		var r reply
 		if asking {
-			r, err = server.doAsking(ctx, deadline, command, args)
+			r, err = server.doAsking(ctx, deadline, repeatable, command, args)
 		} else {
 			r, err = server.do(ctx, began, repeatable, key, command, args...)
 		}
-		if err == nil || !mayPass(ctx, r, err, repeatable) {
+		if err == nil || r.kind == '-' && !r.mayPass() {
+			return r, err
+		}
+		if r.kind != '-' && ctx.Err() == nil { // the server may be dead, and another have its slots
+			c.learn()
+		}
+		var broken *brokenError
+		if errors.As(err, &broken) && !repeatable {
 			return r, err
 		}
 		asking = false
@@ -82,6 +92,9 @@ func (c *redisCluster) do(ctx context.Context, began time.Time, repeatable bool,
 			}
 		}
 		if !sleep(ctx, pause, deadline) {
+			if ctx.Err() != nil {
+				err = unavailable(ctx.Err())
+			}
 			return r, err
 		}
 		pause, followed = min(2*pause, lastPause), 0
@@ -94,20 +107,8 @@ func (c *redisCluster) do(ctx context.Context, began time.Time, repeatable bool,
 	}
 }
 
-// mayPass tells whether a command that failed was not carried out, or may be once more, and might succeed in
-// a moment.
-func mayPass(ctx context.Context, r reply, err error, repeatable bool) bool {
-	var broken *brokenError
-	switch {
-	case ctx.Err() != nil:
-		return false
-	case r.kind == '-':
-		return r.redirection() != nil || r.notMaster() || r.unsettled()
-	case errors.As(err, &broken):
-		return repeatable
-	}
-	return true // it was not even sent
-}
+// mayPass tells whether Redis might say something else in a moment, or elsewhere.
+func (r reply) mayPass() bool { return r.redirection() != nil || r.notMaster() || r.unsettled() }
 
 // redirection is where Redis says that the key is.
 func (r reply) redirection() *redisc.RedirError {
@@ -118,7 +119,7 @@ func (r reply) redirection() *redisc.RedirError {
 }
 
 // unsettled tells whether the cluster is about to change: a failover, or a slot on its way with some of a
-// session's keys here and some there. The scripts look at all keys before they change one.
+// session's keys here and some there. Then nothing was changed: see scripts/parts/notes.lua.
 func (r reply) unsettled() bool {
 	return bytes.HasPrefix(r.text, []byte("TRYAGAIN")) || bytes.HasPrefix(r.text, []byte("CLUSTERDOWN")) ||
 		bytes.Contains(r.text, []byte("non local key"))
@@ -211,91 +212,150 @@ func (c *redisCluster) learnLocked() <-chan struct{} {
 		return done
 	}
 	c.learning = done
-	from := slices.Clone(c.seeds)
+	// Who serves knows best; seeds may have left the cluster since.
+	var from []string
 	for address := range c.servers {
-		if !slices.Contains(from, address) {
-			from = append(from, address)
+		from = append(from, address)
+	}
+	rand.Shuffle(len(from), func(i, j int) { from[i], from[j] = from[j], from[i] })
+	for _, seed := range c.seeds {
+		if !slices.Contains(from, seed) {
+			from = append(from, seed)
 		}
 	}
-	go func() {
-		layout, err := c.layout(from)
+	c.leaving.Go(func() {
+		found, err := c.layout(from)
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.learning, c.learned, c.ignorance = nil, time.Now(), err
 		close(done)
 		if err == nil && !c.closed {
-			c.adopt(layout)
+			c.adopt(found)
 		}
-	}()
+	})
 	return done
 }
 
-// layout asks the servers at these addresses, one after the other, until one knows.
-func (c *redisCluster) layout(from []string) (layout [redisc.HashSlots][]string, err error) {
-	patience := min(c.timeout, time.Second)
-	for _, address := range from {
-		ask := redisc.Cluster{
-			StartupNodes: []string{address},
-			DialOptions: []redis.DialOption{
-				redis.DialUsername(c.target.username), redis.DialPassword(c.target.password), redis.DialUseTLS(c.target.tls),
-				redis.DialConnectTimeout(patience), redis.DialReadTimeout(patience), redis.DialWriteTimeout(patience),
-			},
-			LayoutRefresh: func(_, now [redisc.HashSlots][]string) { layout = now },
+// layout asks the servers at these addresses, a few at a time, until one knows who serves. One that knows of
+// every slot is believed at once; else, of those asked together, the one that knows of most.
+func (c *redisCluster) layout(from []string) (best *layout, err error) {
+	type answer struct {
+		found *layout
+		err   error
+	}
+	best = new(layout)
+	for len(from) > 0 && best.served == 0 {
+		c.mu.RLock()
+		closed := c.closed
+		c.mu.RUnlock()
+		if closed {
+			return nil, errClosed
 		}
-		err = ask.Refresh()
-		ask.Close()
-		if err != nil {
-			continue
+		some := from[:min(len(from), 3)]
+		from = from[len(some):]
+		answers := make(chan answer, len(some))
+		for _, address := range some {
+			c.leaving.Go(func() {
+				found, err := c.ask(address)
+				answers <- answer{found, err}
+			})
 		}
-		for slot, addresses := range layout {
-			if len(addresses) > 0 {
-				layout[slot] = []string{complete(addresses[0], address)}
+		for range some {
+			a := <-answers
+			if a.err != nil {
+				err = a.err
+			}
+			if a.found.served > best.served {
+				best = a.found
+			}
+			if best.served == redisc.HashSlots {
+				break
 			}
 		}
-		return layout, nil
 	}
-	return layout, err
+	if best.served == 0 {
+		return nil, cmp.Or(err, errNoSlots)
+	}
+	return best, nil
 }
 
-// complete gives an address without a host that of the server that has named it: that is what Redis means.
+var errNoSlots = errors.New("the servers know of no slots")
+
+// layout says which address has each slot, "" for none.
+type layout struct {
+	slots  [redisc.HashSlots]string
+	served int
+}
+
+// ask asks one server for the layout.
+func (c *redisCluster) ask(address string) (found *layout, err error) {
+	found = new(layout)
+	patience := min(c.timeout, time.Second)
+	server := redisc.Cluster{
+		StartupNodes: []string{address},
+		DialOptions: []redis.DialOption{
+			redis.DialUsername(c.target.username), redis.DialPassword(c.target.password), redis.DialUseTLS(c.target.tls),
+			redis.DialConnectTimeout(patience), redis.DialTLSHandshakeTimeout(patience),
+			redis.DialReadTimeout(patience), redis.DialWriteTimeout(patience),
+		},
+		LayoutRefresh: func(_, now [redisc.HashSlots][]string) {
+			for slot, servers := range now {
+				if len(servers) > 0 {
+					found.slots[slot] = complete(servers[0], address)
+					found.served++
+				}
+			}
+		},
+	}
+	err = server.Refresh()
+	server.Close()
+	return found, err
+}
+
+// complete makes an address of what Redis says: without a host it means that of the server which says it, and
+// an IPv6 address has no brackets.
 func complete(address, by string) string {
-	if host, _, err := net.SplitHostPort(by); err == nil && strings.HasPrefix(address, ":") {
-		return net.JoinHostPort(host, address[1:])
+	colon := strings.LastIndexByte(address, ':')
+	if colon < 0 {
+		return address
 	}
-	return address
+	host, port := strings.Trim(address[:colon], "[]"), address[colon+1:]
+	if host == "" {
+		host, _, _ = net.SplitHostPort(by)
+	}
+	return net.JoinHostPort(host, port)
 }
 
-// adopt makes a layout that of the cluster and leaves servers that have no slots any more. mu is locked.
-func (c *redisCluster) adopt(layout [redisc.HashSlots][]string) {
+// adopt makes a layout that of the cluster and leaves servers that have no slots any more. A slot that nobody
+// serves stays with whom it was last. mu is locked.
+func (c *redisCluster) adopt(found *layout) {
 	serving := map[*redisPool]bool{}
-	for slot, addresses := range layout {
-		c.slots[slot] = nil
-		if len(addresses) > 0 {
-			c.slots[slot] = c.server(addresses[0])
-			serving[c.slots[slot]] = true
+	for slot, address := range found.slots {
+		if address != "" {
+			c.slots[slot] = c.server(address)
 		}
+		serving[c.slots[slot]] = true
 	}
 	for address, server := range c.servers {
 		if !serving[server] {
 			delete(c.servers, address)
-			go server.close() // it waits for who is on the way
+			c.leaving.Go(func() { server.close() }) // it waits for who is on the way
 		}
 	}
 }
 
-// ping asks every server that has slots.
+// ping asks every server that has slots, and wants every slot to have one.
 func (c *redisCluster) ping(ctx context.Context) error {
 	began := time.Now()
-	if _, err := c.serverOf(ctx, 0, began.Add(c.timeout)); err != nil {
-		return unavailable(err)
+	servers := map[*redisPool]bool{}
+	for slot := range redisc.HashSlots {
+		server, err := c.serverOf(ctx, slot, began.Add(c.timeout))
+		if err != nil {
+			return unavailable(err)
+		}
+		servers[server] = true
 	}
-	c.mu.RLock()
-	servers := make([]*redisPool, 0, len(c.servers))
-	for _, server := range c.servers {
-		servers = append(servers, server)
-	}
-	c.mu.RUnlock()
-	for _, server := range servers {
+	for server := range servers {
 		if _, err := server.do(ctx, began, true, "", "PING"); err != nil {
 			c.learn()
 			return err
@@ -307,16 +367,13 @@ func (c *redisCluster) ping(ctx context.Context) error {
 func (c *redisCluster) close() error {
 	c.mu.Lock()
 	c.closed = true
-	learning := c.learning
 	servers := c.servers
 	c.servers = nil
 	c.mu.Unlock()
-	if learning != nil {
-		<-learning
-	}
 	var errs []error
 	for _, server := range servers {
 		errs = append(errs, server.close())
 	}
+	c.leaving.Wait()
 	return errors.Join(errs...)
 }

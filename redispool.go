@@ -124,6 +124,8 @@ func newRedisClient(s *RedisSettings) (client redisClient, db, notificationsDB i
 			return nil, 0, 0, errors.New("Redis.URL names a server, and Redis.Cluster others; put all into Cluster, and leave only user, password and scheme in the URL, as in rediss://user:password@")
 		case target.db != nil && *target.db != 0, s.DBSessions != nil && *s.DBSessions != 0, s.DBNotifications != nil && *s.DBNotifications != 0:
 			return nil, 0, 0, errors.New("Redis.Cluster is set, and a database that is not 0; a cluster has no other, so leave the databases away")
+		case strings.Contains(s.Prefix, "{"):
+			return nil, 0, 0, errors.New("Redis.Prefix has a brace, and Redis.Cluster is set; leave it away: what stands in braces decides on a key's server, and that is the session's handle")
 		case s.MaxConnections < 2:
 			return nil, 0, 0, errors.New("Redis.MaxConnections is 1; a cluster takes 2 or more a server, since a key on its way from one to another takes a connection to itself")
 		}
@@ -174,6 +176,13 @@ func newRedisPool(target redisTarget, db, connections int, timeout time.Duration
 
 func (p *redisPool) do(ctx context.Context, began time.Time, repeatable bool, _, command string, args ...any) (reply, error) {
 	deadline := began.Add(p.timeout)
+	if now := time.Now(); now.Sub(began) > p.timeout/10 {
+		// It took others to come here. That little time is left is no reason to take the connection, which
+		// others use, for dead: see lane.
+		limited, cancel := context.WithDeadline(ctx, deadline)
+		defer cancel()
+		ctx, began, deadline = limited, now, now.Add(p.timeout)
+	}
 	try := p.lane.do
 	if cap(p.slots) > 0 && isLarge(args) {
 		if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
@@ -186,13 +195,19 @@ func (p *redisPool) do(ctx context.Context, began time.Time, repeatable bool, _,
 	for tries := 1; repeatable && errors.As(err, &broken) && ctx.Err() == nil && !broken.timeout() && (broken.reused || tries < maxTries); tries++ {
 		r, err = try(ctx, began, deadline, command, args)
 	}
+	return r, outcome(r, err, repeatable)
+}
+
+// outcome is the error of a command that was begun.
+func outcome(r reply, err error, repeatable bool) error {
+	var broken *brokenError
 	switch {
 	case err == nil:
-		return r, r.err()
+		return r.err()
 	case errors.As(err, &broken) && !repeatable:
 		err = fmt.Errorf("the command may have been carried out: %w", err)
 	}
-	return r, unavailable(err)
+	return unavailable(err)
 }
 
 // maxTries is how often a repeatable command is begun on connections that break when they are new.
@@ -247,7 +262,7 @@ func (p *redisPool) doAlone(ctx context.Context, _, deadline time.Time, command 
 }
 
 // doAsking carries out a command on a key that is about to come to this server of a cluster.
-func (p *redisPool) doAsking(ctx context.Context, deadline time.Time, command string, args []any) (r reply, err error) {
+func (p *redisPool) doAsking(ctx context.Context, deadline time.Time, repeatable bool, command string, args []any) (r reply, err error) {
 	err = p.alone(ctx, deadline, func(conn *redisConn) error {
 		if _, err := conn.carryOut(ctx, deadline, "ASKING", nil); err != nil {
 			return errors.Unwrap(err) // the command itself was not begun
@@ -255,12 +270,7 @@ func (p *redisPool) doAsking(ctx context.Context, deadline time.Time, command st
 		r, err = conn.carryOut(ctx, deadline, command, args)
 		return err
 	})
-	if err == nil {
-		err = r.err()
-	} else {
-		err = unavailable(err)
-	}
-	return r, err
+	return r, outcome(r, err, repeatable)
 }
 
 // alone lends a connection of the pool.

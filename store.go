@@ -13,19 +13,19 @@ import (
 	"time"
 )
 
-// store keeps sessions and notifications in Redis. Every operation is one script on one session, in one
-// round trip; docs/storage.md says what stands where, scripts/ what is done to it. It knows nothing of
+// store keeps sessions and notifications in Redis. Every operation on them is one script on one session, in
+// one round trip; docs/storage.md says what stands where, scripts/ what is done to it. It knows nothing of
 // HTTP.
 type store struct {
 	redis   redisClient
 	prefix  string
 	timeout time.Duration
-	cluster bool // the keys lie on several servers: see docs/storage.md, "Accounts"
+	cluster bool // the keys lie on several servers: see accountlist.go
 
 	read, set, swap, increment, drop, rotate, destroy script
 	notify, peek, take, add, drain                    script
 	login, remember, revoke, list, members            script
-	enlist, listed                                    script // in a cluster
+	enlist, listed, prune                             script // in a cluster
 }
 
 // reserved begins the names of pycket's own fields.
@@ -49,9 +49,6 @@ const (
 	// late is how long a destroyed id is remembered: longer than a slow request takes. A request that
 	// runs longer still does not need it: see request.isDead.
 	late = time.Minute
-
-	// listPatience is, in a cluster, for how long at least one request only sees to the account's list.
-	listPatience = 5 * time.Second
 
 	// smallBytes is the size up to which a session is read whole at the first read, and wholeBytes that
 	// at the second: a request that reads one value of many should not pay for all, and one that reads
@@ -78,10 +75,10 @@ type place struct{ key, verifier any }
 func newStore(redis redisClient, s Settings, db, notificationsDB int) (*store, error) {
 	st := &store{redis: redis, prefix: s.Redis.Prefix, timeout: s.Redis.Timeout, cluster: len(s.Redis.Cluster) > 0}
 	constants := fmt.Sprintf("local PREFIX, DB, NDB, CLUSTER = %s, %d, %d, %t\n"+
-		"local IDLE, ABSOLUTE, LATE, PATIENCE, SMALL, WHOLE, MAXBYTES, MAXSESSIONS = %d, %d, %d, %d, %d, %d, %d, %d\n"+
+		"local IDLE, ABSOLUTE, LATE, SURE, SMALL, WHOLE, MAXBYTES, MAXSESSIONS = %d, %d, %d, %d, %d, %d, %d, %d\n"+
 		"local OK, EXPIRED, TAKEN, TOOLARGE, NOTNUMBER = %d, %d, %d, %d, %d\n",
 		luaString(st.prefix), db, notificationsDB, st.cluster,
-		s.IdleTimeout.Milliseconds(), s.AbsoluteTimeout.Milliseconds(), late.Milliseconds(), listPatience.Milliseconds(), smallBytes, wholeBytes, s.MaxSessionBytes, s.MaxSessionsPerUser,
+		s.IdleTimeout.Milliseconds(), s.AbsoluteTimeout.Milliseconds(), late.Milliseconds(), listedFor(s.IdleTimeout).Milliseconds(), smallBytes, wholeBytes, s.MaxSessionBytes, s.MaxSessionsPerUser,
 		done, expired, taken, tooLarge, notNumber)
 	for _, load := range []struct {
 		into       *script
@@ -107,6 +104,7 @@ func newStore(redis redisClient, s Settings, db, notificationsDB int) (*store, e
 		{&st.members, "members", true},
 		{&st.enlist, "enlist", true},
 		{&st.listed, "listed", true},
+		{&st.prune, "prune", true},
 	} {
 		body, err := expand("scripts/" + load.file + ".lua")
 		if err != nil {
@@ -175,30 +173,30 @@ func (st *store) handle(key string) string { return key[len(st.prefix)+len("s:{"
 // run runs a script on a session, within the timeout from when the operation began. What it answers is a
 // verdict or, with done, an answer.
 func (st *store) run(ctx context.Context, began time.Time, s *script, at place, args ...any) (verdict, answer, error) {
-	v, a, err := st.eval(ctx, began, s, at, args)
+	v, a, err := st.eval(ctx, began, s, at.key, at.verifier, args)
 	if v != unlisted || a.list == "" {
 		return v, a, err
 	}
-	failure := st.renewListing(ctx, began, at, a)
-	v, a, err = st.eval(ctx, began, s, at, args)
+	failure := st.renewListing(ctx, at, a)
+	v, a, err = st.eval(ctx, began, s, at.key, at.verifier.(string)+seenTo, args)
 	if err == nil && v == unlisted {
 		err = failure
 	}
 	return v, a, err
 }
 
-func (st *store) eval(ctx context.Context, began time.Time, s *script, at place, args []any) (verdict, answer, error) {
+// eval runs a script on one key.
+func (st *store) eval(ctx context.Context, began time.Time, s *script, key, first any, args []any) (verdict, answer, error) {
 	command := make([]any, 0, 8)
-	command = append(append(command, s.sha, 1, at.key, at.verifier), args...)
-	return st.call(ctx, began, s, at.key.(string), command)
+	command = append(append(command, s.sha, 1, key, first), args...)
+	return st.call(ctx, began, s, key.(string), command)
 }
 
 // call runs a script: command is that of EVALSHA, and key one of its keys.
 func (st *store) call(ctx context.Context, began time.Time, s *script, key string, command []any) (verdict, answer, error) {
 	r, err := st.redis.do(ctx, began, s.repeatable, key, "EVALSHA", command...)
 	if err == errNoScript { // nothing was run; EVAL runs it and lets Redis keep it
-		command[0] = s.source
-		r, err = st.redis.do(ctx, began, s.repeatable, key, "EVAL", command...)
+		r, err = st.redis.do(ctx, began, s.repeatable, key, "EVAL", append([]any{s.source}, command[1:]...)...)
 	}
 	if err != nil {
 		return 0, answer{}, err
@@ -213,24 +211,32 @@ func (st *store) call(ctx context.Context, began time.Time, s *script, key strin
 }
 
 // parseStatus reads the answers that say how long, in milliseconds: "D" and "R", how long ago an id was ended,
-// and how; "L", for how long an account's list must name the session, and which list, if that is not known.
+// and how; "L", for how long an account's list must name the session, and, if it is not for the caller to know,
+// since when and which list.
 func parseStatus(status string) (v verdict, a answer, err error) {
-	if status == "" {
+	kind, rest, _ := strings.Cut(status, " ")
+	if kind == "" {
 		return 0, answer{}, errMalformed
 	}
-	digits, list, _ := strings.Cut(status[1:], " ")
-	millis, err := strconv.ParseInt(digits, 10, 64)
+	millis, err := strconv.ParseInt(kind[1:], 10, 64)
 	if err != nil {
 		return 0, answer{}, errMalformed
 	}
-	a = answer{time: time.Duration(millis) * time.Millisecond, list: list}
-	switch status[0] {
+	a = answer{time: time.Duration(millis) * time.Millisecond}
+	switch kind[0] {
 	case 'R':
 		return rotated, a, nil
+	case 'D':
+		return destroyed, a, nil
 	case 'L':
-		return unlisted, a, nil
+		var since string
+		since, a.list, _ = strings.Cut(rest, " ")
+		if a.list != "" {
+			a.since, err = strconv.ParseInt(since, 10, 64)
+		}
+		return unlisted, a, err
 	}
-	return destroyed, a, nil
+	return 0, answer{}, errMalformed
 }
 
 // flag is how a script is told yes or no.
@@ -249,8 +255,9 @@ type answer struct {
 	kind byte   // '$', '_' or '*': see reply
 	text []byte // the value; of a list, its values as they stand in RESP, one after the other
 
-	time time.Duration // with the verdicts destroyed and rotated: how long ago; unlisted: the idle timeout
-	list string        // with unlisted: the SHA-1 of the account whose list it is
+	time  time.Duration // with the verdicts destroyed and rotated: how long ago; unlisted: for how long
+	since int64         // with unlisted: the time by the server's clock, milliseconds since 1970
+	list  string        // with unlisted: the SHA-1 of the account whose list it is
 }
 
 // value is the one value; nil if there is none.

@@ -3,8 +3,10 @@
 if not living then
   --@ ended
 end
-local target = key
---@ drop
+for i = 2, #ARGV do
+  local old = redis.call('HSTRLEN', key, ARGV[i])
+  if redis.call('HDEL', key, ARGV[i]) == 1 then bytes = bytes - old - #ARGV[i] end
+end
 --@ store
 --@ keep
 return OK

@@ -9,8 +9,9 @@ if not noted then return {} end
 select(NDB)
 local list = redis.call('LRANGE', messages, 0, -1)
 for i = 1, #list do bytes = bytes - #list[i] end
+local reached, exists = pcall(redis.call, 'EXISTS', notes)
+noted = not reached or exists == 1
 redis.call('DEL', messages)
-noted = redis.call('EXISTS', notes) == 1
 select(DB)
 --@ store
 return list

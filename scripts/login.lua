@@ -18,7 +18,7 @@ local before = redis.call('HGET', key, 'pycket:user')
 owned = user ~= ''
 if auth == '1' then idle = IDLE end
 if CLUSTER and owned then
-  if idle > sure then return redis.status_reply('L' .. string.format('%.0f', idle)) end
+  if idle > sure then return redis.status_reply('L' .. string.format('%.0f', idle)) end -- a longer place is needed
   listed = now() + sure
   redis.call('HSET', key, 'pycket:listed', string.format('%.0f', listed))
 end
@@ -28,7 +28,7 @@ end
 if auth == '1' then redis.call('HDEL', key, 'pycket:idle') end -- Remember was for whoever signed in before
 --@ count
 local t = redis.call('TIME')
-if verifier ~= ARGV[1] then
+if verifier ~= id then
   record = verifier .. string.sub(record, 23)
   redis.call('HSET', key, 'pycket:ended', t[1] .. string.sub('00000' .. t[2], -6, -4))
 end
@@ -47,9 +47,9 @@ if auth == '1' then redis.call('HSET', key, 'pycket:auth', t[1] .. string.sub('0
 --@ keep
 if auth == '1' and not CLUSTER then
   local list = PREFIX .. 'u:{' .. redis.sha1hex(user) .. '}'
+  --@ tidy
   local count = redis.pcall('ZCARD', list)
   if MAXSESSIONS > 0 and type(count) == 'number' and count > MAXSESSIONS then
-    --@ tidy
     local alive = {}
     for _, handle in ipairs(redis.call('ZRANGE', list, 0, -1)) do
       local other = PREFIX .. 's:{' .. handle .. '}'

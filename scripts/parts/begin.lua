@@ -1,13 +1,13 @@
 -- How every script on a session begins: is the id that the request came with alive?
 --
 -- KEYS[1]  the session's hash, <PREFIX>s:{<handle>}, in database DB
--- ARGV[1]  the verifier of the id
+-- ARGV[1]  the verifier of the id; in a cluster, a '.' after it says that the account's list was seen to
 --
 -- The notifications of a session lie in database NDB, under the same {handle} and so in the same
 -- cluster slot: <PREFIX>n:{<handle>} (a hash) and <PREFIX>m:{<handle>} (a list). docs/storage.md
 -- describes the bytes. The constants in upper case stand before this.
 
-local key = KEYS[1]
+local key, id = KEYS[1], string.sub(ARGV[1], 1, 22)
 
 -- Milliseconds since 1970 by Redis's own clock: the servers of an application may disagree on theirs.
 local function now()
@@ -16,7 +16,7 @@ local function now()
 end
 
 local record = redis.call('HGET', key, 'pycket:id')
-local living = record and string.sub(record, 1, 22) == ARGV[1]
+local living = record and string.sub(record, 1, 22) == id
 local created = 0
 if living and ABSOLUTE > 0 then
   created = tonumber(string.sub(record, 23, 35)) or 0
@@ -38,6 +38,6 @@ if living then
   idle = idle >= 1000 and idle <= 34560000000 and math.floor(idle) or IDLE
   if not (bytes >= 0 and bytes < 1e15) then bytes = 0 end
 end
-if CLUSTER and living then
+if CLUSTER and living and owned then
   --@ apart
 end

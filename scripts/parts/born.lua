@@ -4,4 +4,4 @@ if ARGV[2] ~= '1' then
 end
 if redis.call('EXISTS', key) == 1 then return TAKEN end
 created = now()
-record = ARGV[1] .. string.format('%013.0f', created) .. '0'
+record = id .. string.format('%013.0f', created) .. '0'

@@ -1,18 +1,23 @@
 -- Ends the session under a key, and all that hangs on it. What stays for LATE milliseconds is a mark
--- without data, so that a late write can tell "ended just now" from "expired long ago". In a cluster its place
--- on the account's list stays until it would have expired; who reads the list looks at the session, too.
+-- without data, so that a late write can tell "ended just now" from "expired long ago". The mark comes first:
+-- while its slot moves to another server of a cluster, a key that is gone can't be made again here, and
+-- notifications may be out of reach; those of a session that ended are out of everybody's, and have a TTL.
 local function finish(key)
-  local user, record = redis.call('HGET', key, 'pycket:user'), redis.call('HGET', key, 'pycket:id')
-  local tag, flags = string.sub(key, #PREFIX + 3), tonumber(string.sub(record or '', 36, 36))
-  if not flags or flags % 2 == 1 then -- it has notifications, as far as is known
-    if NDB ~= DB then redis.call('SELECT', NDB) end
-    redis.call('DEL', PREFIX .. 'n:' .. tag)
-    redis.call('DEL', PREFIX .. 'm:' .. tag)
-    if NDB ~= DB then redis.call('SELECT', DB) end
-  end
-  redis.call('DEL', key)
-  if user and not CLUSTER then redis.pcall('ZREM', PREFIX .. 'u:{' .. redis.sha1hex(user) .. '}', string.sub(tag, 2, -2)) end
-  local t = redis.call('TIME')
+  local user = redis.call('HGET', key, 'pycket:user')
+  local names, t = redis.call('HKEYS', key), redis.call('TIME')
   redis.call('HSET', key, 'pycket:ended', t[1] .. string.sub('00000' .. t[2], -6, -4))
+  local others = {}
+  for i = 1, #names do
+    if names[i] ~= 'pycket:ended' then others[#others + 1] = names[i] end
+  end
+  for i = 1, #others, 200 do -- unpack has a limit
+    redis.call('HDEL', key, unpack(others, i, math.min(i + 199, #others)))
+  end
   redis.call('PEXPIRE', key, LATE)
+  local tag = string.sub(key, #PREFIX + 3)
+  if NDB ~= DB then redis.call('SELECT', NDB) end
+  pcall(redis.call, 'DEL', PREFIX .. 'n:' .. tag)
+  pcall(redis.call, 'DEL', PREFIX .. 'm:' .. tag)
+  if NDB ~= DB then redis.call('SELECT', DB) end
+  if user and not CLUSTER then redis.pcall('ZREM', PREFIX .. 'u:{' .. redis.sha1hex(user) .. '}', string.sub(tag, 2, -2)) end
 end

@@ -11,8 +11,8 @@ redis.call('PEXPIRE', key, ms)
 if noted then
   --@ notes
   select(NDB)
-  redis.call('PEXPIRE', notes, ms)
-  redis.call('PEXPIRE', messages, ms)
+  pcall(redis.call, 'PEXPIRE', notes, ms) -- it may be out of reach: see parts/notes.lua
+  pcall(redis.call, 'PEXPIRE', messages, ms)
   select(DB)
 end
 if owned then

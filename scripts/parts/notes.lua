@@ -1,5 +1,10 @@
 -- The keys of the notifications. SELECT in a script ends with the script; a cluster has one database and
 -- knows no SELECT.
+--
+-- While a slot moves from one server of a cluster to another, a command on a key that is not here fails, be it
+-- that it has moved, or was deleted a moment ago by the same script; so does one on two keys if one is not
+-- here. So a script reads what it must know before it changes anything, one key a command, and does by Lua's
+-- pcall what may be left undone: redis.pcall knows nothing of the SELECT in miniredis.
 local notes = PREFIX .. 'n:' .. string.sub(key, #PREFIX + 3)
 local messages = PREFIX .. 'm:' .. string.sub(key, #PREFIX + 3)
 local function select(db)
