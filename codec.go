@@ -285,6 +285,9 @@ func countsInDigits(codec Codec) bool {
 // decodeInto decodes into a new value first: a failure leaves the target as it was, and what the
 // target held before is not mixed with what is read.
 func decodeInto(codec Codec, data []byte, into any) error {
+	if metValue != nil {
+		metValue(nil, data)
+	}
 	if codec == (JSON{}) && decodePlain(data, into) {
 		return nil
 	}

@@ -40,7 +40,9 @@ func signedFor(t *testing.T, secret, name string, id []byte, age, lifetime time.
 	rest := fmt.Sprintf("%d|%s", time.Now().Add(-age).Unix(), base64.URLEncoding.EncodeToString(payload))
 	mac := hmac.New(sha256.New, key)
 	fmt.Fprintf(mac, "%s|%s", name, rest)
-	return base64.URLEncoding.EncodeToString(fmt.Appendf(nil, "%s|%s", rest, mac.Sum(nil)))
+	value := base64.URLEncoding.EncodeToString(fmt.Appendf(nil, "%s|%s", rest, mac.Sum(nil)))
+	heard.cookie("=" + value)
+	return value
 }
 
 // idOf takes the id out of a cookie's value.
@@ -219,6 +221,7 @@ func raw(t *testing.T, site *site, ops string, cookies ...string) string {
 	for _, cookie := range cookies {
 		request += "Cookie: " + cookie + "\r\n"
 	}
+	heard.head(request)
 	fmt.Fprint(c, request+"\r\n")
 	var answer strings.Builder
 	buf := make([]byte, 4096)
@@ -226,6 +229,7 @@ func raw(t *testing.T, site *site, ops string, cookies ...string) string {
 		n, err := c.Read(buf)
 		answer.Write(buf[:n])
 		if err != nil {
+			heard.head(answer.String())
 			return answer.String()
 		}
 	}
@@ -492,7 +496,7 @@ func TestSettingsAreChecked(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := pycket.Settings{Secrets: []string{secret}}
 			test.change(&s)
-			app, err := pycket.New(s)
+			app, err := heard.newApp(s)
 			if app != nil {
 				t.Error("there is an App")
 			}
@@ -503,7 +507,7 @@ func TestSettingsAreChecked(t *testing.T) {
 		})
 	}
 	t.Run("all at once", func(t *testing.T) {
-		_, err := pycket.New(pycket.Settings{IdleTimeout: -1, Redis: pycket.RedisSettings{Timeout: -1}})
+		_, err := heard.newApp(pycket.Settings{IdleTimeout: -1, Redis: pycket.RedisSettings{Timeout: -1}})
 		wantError(t, err, nil, "Secrets", "IdleTimeout", "Redis.Timeout")
 	})
 	t.Run("the zero value and a secret", func(t *testing.T) {

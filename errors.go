@@ -65,7 +65,7 @@ func failed(op string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &opError{op: op, cause: err}
+	return made(&opError{op: op, cause: err})
 }
 
 // failedOn is failed for an operation on one name.
@@ -73,7 +73,22 @@ func failedOn(op, name string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &opError{op: op, name: name, named: true, cause: err}
+	return made(&opError{op: op, name: name, named: true, cause: err})
+}
+
+// madeError and metValue are nil but in tests. Those see by them every error that is made, and every value
+// that was encoded or is about to be decoded, so that none of the ones repeats any of the others: see
+// silence_test.go.
+var (
+	madeError func(*opError)
+	metValue  func(value any, data []byte)
+)
+
+func made(err *opError) error {
+	if madeError != nil {
+		madeError(err)
+	}
+	return err
 }
 
 // unavailable marks a cause as ErrUnavailable.

@@ -133,6 +133,8 @@ func (g *guest) send(r *http.Request, act func(ctx context.Context, s *pycket.Se
 		io.WriteString(w, "fine")
 	})).ServeHTTP(recorder, r)
 	response := recorder.Result()
+	heard.request(r)
+	heard.response(response)
 	if response.StatusCode != http.StatusOK {
 		g.t.Fatalf("status %d", response.StatusCode)
 	}

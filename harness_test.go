@@ -46,9 +46,10 @@ func TestMain(m *testing.M) {
 		childMain(url)
 		return
 	}
+	beginToHear()
 	code := m.Run()
 	sharedCluster.stop()
-	os.Exit(code)
+	os.Exit(max(code, heard.judge(os.Stderr, code == 0)))
 }
 
 // everyServer runs a test against a real Redis, the embedded one and a cluster.
@@ -229,7 +230,7 @@ func settings(server *redisServer) pycket.Settings {
 
 func newApp(t testing.TB, s pycket.Settings) *pycket.App {
 	t.Helper()
-	app, err := pycket.New(s)
+	app, err := heard.newApp(s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -423,9 +424,11 @@ func (a answer) outcomes() ([]outcome, error) {
 
 func (b *browser) send(r *http.Request) (answer, error) {
 	response, err := b.client.Do(r)
+	heard.request(r)
 	if err != nil {
 		return answer{}, err
 	}
+	heard.response(response)
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	return answer{response.StatusCode, response.Header, string(body)}, err
@@ -670,7 +673,7 @@ func startChild(t *testing.T, server *redisServer) string {
 	t.Helper()
 	child := exec.Command(os.Args[0])
 	child.Env = append(os.Environ(), "PYCKET_TEST_CHILD="+server.url())
-	child.Stderr = os.Stderr
+	child.Stderr = heard.beside(os.Stderr)
 	stdin, err := child.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -26,6 +26,8 @@ import (
 func handle(app *pycket.App, r *http.Request, use func(s *pycket.SessionManager)) *http.Response {
 	w := httptest.NewRecorder()
 	app.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { use(pycket.NewSessionManager(w, r)) })).ServeHTTP(w, r)
+	heard.request(r)
+	heard.response(w.Result())
 	return w.Result()
 }
 
@@ -282,7 +284,7 @@ func TestCloseWaits(t *testing.T) {
 func TestNothingIsLeftBehind(t *testing.T) {
 	server := startRedis(t)
 	ignore := goleak.IgnoreCurrent()
-	app, err := pycket.New(settings(server))
+	app, err := heard.newApp(settings(server))
 	if err != nil {
 		t.Fatal(err)
 	}

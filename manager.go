@@ -363,6 +363,9 @@ func nameArgs(names []string) ([]any, error) {
 // encode encodes a value and refuses one that is too large.
 func (q *request) encode(value any) ([]byte, error) {
 	data, err := q.app.settings.Codec.Encode(value)
+	if metValue != nil {
+		metValue(value, data)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("a value of type %T cannot be encoded: %w", value, err)
 	}

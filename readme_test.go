@@ -48,7 +48,7 @@ func TestReadmeExample(t *testing.T) {
 		example := exec.Command(binary)
 		example.Env = append(os.Environ(), "SECRET="+secret, "REDIS_URL="+server.url(), "ADDR="+addr)
 		var stderr bytes.Buffer
-		example.Stderr = &stderr
+		example.Stderr = heard.beside(&stderr)
 		if err := example.Start(); err != nil {
 			t.Fatal(err)
 		}

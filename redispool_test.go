@@ -93,6 +93,7 @@ func TestContextEnds(t *testing.T) {
 			r := httptest.NewRequestWithContext(ctx, "GET", "/", nil)
 			r.Header.Set("Cookie", cookie)
 			app.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f(pycket.NewSessionManager(w, r)) })).ServeHTTP(w, r)
+			heard.response(w.Result())
 			return w.Result()
 		}
 		var cookie string

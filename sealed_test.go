@@ -16,7 +16,7 @@ import (
 // seal makes the codec that seals what another one encodes.
 func seal(t *testing.T, codec pycket.Codec, secrets ...string) pycket.Codec {
 	t.Helper()
-	sealed, err := pycket.Sealed(codec, secrets...)
+	sealed, err := heard.sealed(codec, secrets...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -321,7 +321,7 @@ func TestSealedSettings(t *testing.T) {
 		"short second": {[]string{secret, short}, "pycket: sealed: secret 1 is only 31 bytes long; "},
 	} {
 		t.Run(name, func(t *testing.T) {
-			codec, err := pycket.Sealed(pycket.JSON{}, test.secrets...)
+			codec, err := heard.sealed(pycket.JSON{}, test.secrets...)
 			if codec != nil || err == nil || !strings.HasPrefix(err.Error(), test.want) {
 				t.Fatalf("%v, want %q", err, test.want)
 			}
@@ -330,13 +330,13 @@ func TestSealedSettings(t *testing.T) {
 			}
 		})
 	}
-	if _, err := pycket.Sealed(pycket.Gob{}, secret[:32]); err != nil {
+	if _, err := heard.sealed(pycket.Gob{}, secret[:32]); err != nil {
 		t.Errorf("32 bytes: %v", err)
 	}
 }
 
 func TestSealedNilIsJSON(t *testing.T) {
-	codec, err := pycket.Sealed(nil, secret)
+	codec, err := heard.sealed(nil, secret)
 	if err != nil {
 		t.Fatal(err)
 	}

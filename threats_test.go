@@ -1157,7 +1157,7 @@ func TestThreatLostExpiry(t *testing.T) {
 // What stands in the store is trusted, and reading it runs code, panics or takes all memory:
 // CVE-2020-9484 (Tomcat), CVE-2025-24813 (Tomcat), CVE-2018-15133 (Laravel).
 func TestThreatStoredBytes(t *testing.T) {
-	sealed, err := pycket.Sealed(pycket.JSON{}, secret)
+	sealed, err := heard.sealed(pycket.JSON{}, secret)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -1289,7 +1289,7 @@ func TestThreatAttributeInjection(t *testing.T) {
 			if c == ' ' && field == "Path" { // it may
 				continue
 			}
-			if app, err := pycket.New(pycket.Settings{Secrets: []string{secret}, Cookies: cookies}); err == nil || app != nil {
+			if app, err := heard.newApp(pycket.Settings{Secrets: []string{secret}, Cookies: cookies}); err == nil || app != nil {
 				t.Errorf("Cookies.%s %q is accepted", field, bad)
 			} else if !strings.Contains(err.Error(), "Cookies.") {
 				t.Errorf("Cookies.%s %q: %v", field, bad, err)
@@ -1310,7 +1310,7 @@ func TestThreatAttributeInjection(t *testing.T) {
 		"a , in the name":             {Name: "a,b"},
 		`a " in the name`:             {Name: `a"b`},
 	} {
-		if _, err := pycket.New(pycket.Settings{Secrets: []string{secret}, Cookies: cookies}); err == nil {
+		if _, err := heard.newApp(pycket.Settings{Secrets: []string{secret}, Cookies: cookies}); err == nil {
 			t.Errorf("%s is accepted", name)
 		}
 	}

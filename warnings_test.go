@@ -147,7 +147,7 @@ func TestForgedCookiesAreLimited(t *testing.T) {
 func TestSkippedWarningsAreCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, logger := newJournal()
-		app, err := pycket.New(pycket.Settings{Secrets: []string{secret}, Logger: logger})
+		app, err := heard.newApp(pycket.Settings{Secrets: []string{secret}, Logger: logger})
 		if err != nil {
 			t.Fatal(err)
 		}

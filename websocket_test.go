@@ -77,6 +77,7 @@ func (b *browser) open(ops ...string) (*openSocket, answer) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	heard.response(response)
 	b.t.Cleanup(func() { conn.CloseNow() })
 	return &openSocket{b.t, conn}, answer{status: response.StatusCode, header: response.Header}
 }
