@@ -307,7 +307,7 @@ func (c *redisCluster) ask(address string) (found *layout, err error) {
 			}
 		},
 	}
-	err = server.Refresh()
+	err = withoutArgs(server.Refresh())
 	server.Close()
 	return found, err
 }

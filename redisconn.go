@@ -384,7 +384,7 @@ func (t redisTarget) dial(ctx context.Context, db int) (redis.Conn, error) {
 		redis.DialPassword(t.password),
 	)
 	if err != nil {
-		return nil, err
+		return nil, withoutArgs(err)
 	}
 	return &redisConn{Conn: greeting, socket: socket, in: bufio.NewReaderSize(socket, readBuffer)}, nil
 }

@@ -247,9 +247,19 @@ func (r reply) err() error {
 	case strings.Contains(text, "WRONGTYPE"):
 		return errWrongType
 	}
-	// "unknown command …, with args beginning with: …" would repeat what was to be stored.
-	text, _, _ = strings.Cut(text, ", with args")
-	return unavailable(redis.Error(text))
+	return unavailable(withoutArgs(redis.Error(text)))
+}
+
+// withoutArgs cuts "unknown command …, with args beginning with: …", where Redis repeats what was to be stored,
+// or the password.
+func withoutArgs(err error) error {
+	if err == nil {
+		return nil
+	}
+	if text, _, cut := strings.Cut(err.Error(), ", with args"); cut {
+		return redis.Error(text)
+	}
+	return err
 }
 
 // doAlone carries out a command on a connection of its own.

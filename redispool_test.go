@@ -296,6 +296,34 @@ func TestScriptsAreFlushed(t *testing.T) {
 	})
 }
 
+// Redis repeats the arguments of a command that it does not know: what was to be stored, or a password. Servers and
+// proxies that lack a command are not rare.
+func TestUnknownCommand(t *testing.T) {
+	server := startRedis(t, "--rename-command", "EVALSHA", "")
+	stage := newStage(t, settings(server))
+	stage.visit(stage.browser(), func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+		for _, err := range []error{s.Set("", "a small value"), n.Set("", "a small value"), n.Add("", "of a message"), s.Login("ann", nil)} {
+			wantError(t, err, pycket.ErrUnavailable, "unknown command")
+			if strings.Contains(fmt.Sprint(err), "args") {
+				t.Errorf("%v repeats arguments", err)
+			}
+		}
+	})
+
+	server = startRedis(t, "--rename-command", "AUTH", "")
+	s := settings(server)
+	s.Redis.URL = "redis://ann:the%20PASSWORD@" + server.addr
+	inCluster := settings(server)
+	inCluster.Redis.URL, inCluster.Redis.Cluster, inCluster.Redis.Timeout = "redis://ann:the%20PASSWORD@", []string{server.addr}, time.Second
+	for _, s := range []pycket.Settings{s, inCluster} {
+		err := newApp(t, s).Ping(t.Context())
+		wantError(t, err, pycket.ErrUnavailable, "unknown command 'AUTH'")
+		if strings.Contains(fmt.Sprint(err), "PASSWORD") {
+			t.Errorf("%v repeats the password", err)
+		}
+	}
+}
+
 func TestWrongPassword(t *testing.T) {
 	server := startRedis(t, "--requirepass", "right and secret")
 	for password, want := range map[string]string{"right%20and%20secret": "", "wrong": "ErrUnavailable"} {
