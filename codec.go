@@ -57,6 +57,10 @@ func (JSON) Encode(value any) ([]byte, error) {
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(value); err != nil {
+		const literal = "invalid number literal" // which encoding/json then repeats
+		if text, _, cut := strings.Cut(err.Error(), literal); cut {
+			err = errors.New(text + literal)
+		}
 		return nil, err
 	}
 	data := bytes.TrimSuffix(buf.Bytes(), []byte("\n"))

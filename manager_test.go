@@ -226,6 +226,7 @@ func TestRefusals(t *testing.T) {
 							wantError(t, m.Set("bad", "\xff"), nil, `"bad"`, "UTF-8")
 							wantError(t, m.Set("bad", map[string]string{"a\xff": `\`}), nil, `"bad"`, "UTF-8")
 							wantError(t, m.Set("nan", math.NaN()), nil, `"nan"`)
+							wantError(t, m.Set("number", json.Number("not a number")), nil, `"number"`, "invalid number literal")
 						}
 					}
 					_, err := s.Increment("pycket:id", 1)
