@@ -65,7 +65,7 @@ func failed(op string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return made(&opError{op: op, cause: err})
+	return made(op, "", false, err)
 }
 
 // failedOn is failed for an operation on one name.
@@ -73,7 +73,7 @@ func failedOn(op, name string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return made(&opError{op: op, name: name, named: true, cause: err})
+	return made(op, name, true, err)
 }
 
 // madeError and metValue are nil but in tests. Those see by them every error that is made, and every value
@@ -84,7 +84,9 @@ var (
 	metValue  func(value any, data []byte)
 )
 
-func made(err *opError) error {
+//go:noinline
+func made(op, name string, named bool, cause error) error { // apart, so that success costs no call
+	err := &opError{op, name, named, cause}
 	if madeError != nil {
 		madeError(err)
 	}

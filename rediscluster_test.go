@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -53,59 +54,86 @@ func TestClusterRoundTrips(t *testing.T) {
 	}
 }
 
+// slotMove is a slot on its way from one server to another.
+type slotMove struct {
+	t        *testing.T
+	slot     int
+	from, to *redisServer
+	all      []*redisServer
+}
+
+func beginMove(t *testing.T, server *redisServer, key string) *slotMove {
+	t.Helper()
+	m := &slotMove{t: t, slot: server.slotOf(key), from: server.nodeOf(key), all: server.nodes}
+	for _, node := range server.nodes {
+		if node.addr != m.from.addr {
+			m.to = node
+		}
+	}
+	m.to.do(0, "CLUSTER", "SETSLOT", m.slot, "IMPORTING", m.from.do(0, "CLUSTER", "MYID"))
+	m.from.do(0, "CLUSTER", "SETSLOT", m.slot, "MIGRATING", m.to.do(0, "CLUSTER", "MYID"))
+	return m
+}
+
+// carry moves keys.
+func (m *slotMove) carry(keys ...string) {
+	m.t.Helper()
+	host, port, _ := net.SplitHostPort(m.to.addr)
+	args := []any{host, port, "", 0, 5000, "KEYS"}
+	for _, key := range keys {
+		args = append(args, key)
+	}
+	m.from.do(0, "MIGRATE", args...)
+}
+
+// end makes the slot that of the server it came to.
+func (m *slotMove) end() {
+	m.t.Helper()
+	id := m.to.do(0, "CLUSTER", "MYID")
+	m.to.do(0, "CLUSTER", "SETSLOT", m.slot, "NODE", id)
+	m.from.do(0, "CLUSTER", "SETSLOT", m.slot, "NODE", id)
+}
+
+// undo leaves the slot where it was.
+func (m *slotMove) undo() {
+	m.t.Helper()
+	for _, node := range []*redisServer{m.from, m.to} {
+		node.do(0, "CLUSTER", "SETSLOT", m.slot, "STABLE")
+	}
+}
+
 // A slot that moves to another server is followed: while it does, and after.
 func TestSlotMoves(t *testing.T) {
 	server := startCluster(t, 3, 0)
 	site := newSite(t, settings(server))
 	b := site.browser()
-	b.must("set:a:b", "note:x:y", "add:i:first")
+	b.must("set:a:b", "note:x:y", "note:z:z", "add:i:first")
 	session := server.sessionKey()
 	tag := strings.TrimPrefix(session, "pycket:s:")
-	slot, from := server.slotOf(session), server.nodeOf(session)
-	var to *redisServer
-	for _, node := range server.nodes {
-		if node.addr != from.addr {
-			to = node
-		}
-	}
-	ids := map[*redisServer]string{}
-	for _, node := range []*redisServer{from, to} {
-		ids[node], _ = redis.String(node.do(0, "CLUSTER", "MYID"), nil)
-	}
-	move := func(keys ...string) {
-		t.Helper()
-		host, port, _ := net.SplitHostPort(to.addr)
-		args := []any{host, port, "", 0, 5000, "KEYS"}
-		for _, key := range keys {
-			args = append(args, key)
-		}
-		from.do(0, "MIGRATE", args...)
-	}
 	b.must("get:a")
-	to.do(0, "CLUSTER", "SETSLOT", slot, "IMPORTING", ids[from])
-	from.do(0, "CLUSTER", "SETSLOT", slot, "MIGRATING", ids[to])
+	move := beginMove(t, server, session)
 	b.want([]outcome{{Value: "b"}, {Value: 1.0}}, "get:a", "inc:n:1")
 
-	// The notifications have gone ahead: nothing is done until the rest has followed, and then once.
-	move("pycket:n:"+tag, "pycket:m:"+tag)
+	// The notifications have gone ahead: they are not handed out until the rest has followed, and then once.
+	move.carry("pycket:n:"+tag, "pycket:m:"+tag)
+	b.want([]outcome{{Value: 2.0}}, "inc:n:1")
 	server.scripts()
 	done := make(chan []outcome)
 	go func() {
-		_, list, _ := b.tab().try("inc:n:1", "take:x", "drain")
+		_, list, _ := b.tab().try("take:x", "drain", "inc:n:1")
 		done <- list
 	}()
 	for refused := 0; refused == 0; _, refused = server.scripts() {
 		time.Sleep(time.Millisecond)
 	}
-	move(session)
-	if diff := cmp.Diff([]outcome{{Value: 2.0}, {Value: "y"}, {Value: "i=first"}}, <-done); diff != "" {
+	move.carry(session)
+	if diff := cmp.Diff([]outcome{{Value: "y"}, {Value: "i=first"}, {Value: 3.0}}, <-done); diff != "" {
 		t.Errorf("while the slot moves (-want +got):\n%s", diff)
 	}
-	b.want([]outcome{{Value: "b"}, {}, {Value: 3.0}}, "get:a", "set:a:c", "inc:n:1")
+	b.want([]outcome{{Value: "b"}, {}, {Value: 4.0}, {Value: "z"}}, "get:a", "set:a:c", "inc:n:1", "take:z")
 
-	to.do(0, "CLUSTER", "SETSLOT", slot, "NODE", ids[to])
-	from.do(0, "CLUSTER", "SETSLOT", slot, "NODE", ids[to])
-	b.want([]outcome{{Value: "c"}, {Value: 4.0}}, "get:a", "inc:n:1")
+	move.end()
+	b.want([]outcome{{Value: "c"}, {Value: 5.0}}, "get:a", "inc:n:1")
 	server.scripts()
 	b.must("get:a")
 	if run, refused := server.scripts(); run != 1 || refused != 0 {
@@ -114,9 +142,57 @@ func TestSlotMoves(t *testing.T) {
 	b.must("rotate", "note:bye:x", "destroy")
 }
 
-// When a master dies, its sessions are unavailable, within the timeout, until a replica has taken over;
+// What is done before a session's keys have moved is done whole: a key that is gone can't be made again there.
+func TestEndsWhileSlotMoves(t *testing.T) {
+	server := startCluster(t, 3, 0)
+	s := settings(server)
+	s.Redis.Timeout = shortTimeout
+	site := newSite(t, s)
+	for _, with := range [][]string{nil, {"note:x:y"}, {"add:i:t"}, {"note:x:y", "add:i:t"}} {
+		for name, end := range map[string]func(b *browser, handle string) error{
+			"destroy": func(b *browser, _ string) error { b.must("destroy"); return nil },
+			"revoke":  func(_ *browser, handle string) error { return site.app.Revoke(t.Context(), handle) },
+			"revoke user": func(*browser, string) error {
+				_, err := site.app.RevokeUser(t.Context(), "ann")
+				return err
+			},
+			"login again": func(b *browser, _ string) error { b.must("login:bob", "destroy"); return nil },
+		} {
+			t.Run(fmt.Sprint(name, with), func(t *testing.T) {
+				server.do(0, "FLUSHALL")
+				b := site.browser()
+				b.must(append([]string{"set:a:b", "login:ann"}, with...)...)
+				late := b.tab()
+				key := keyOf(idOf(t, b.cookie()))
+				move := beginMove(t, server, key)
+				if err := end(b, strings.Trim(strings.TrimPrefix(key, "pycket:s:"), "{}")); err != nil {
+					t.Error(err)
+				}
+				late.want([]outcome{{Err: "ErrGone"}}, "set:a:late")
+				move.undo()
+				wantAnonymous(t, site, late.cookie())
+				wantNothingLeft(t, server)
+			})
+		}
+	}
+	// The last notification is taken whole, too.
+	server.do(0, "FLUSHALL")
+	b := site.browser()
+	b.must("note:x:y", "note:z:z", "add:i:t")
+	move := beginMove(t, server, server.sessionKey())
+	defer move.undo()
+	b.want([]outcome{{}, {Value: "y"}}, "ndelete:z", "take:x")
+}
+
+// When a master dies or hangs, its sessions are unavailable, within the timeout, until a replica has taken over;
 // then they are there, with no restart. Those on other servers do not notice.
 func TestClusterFailover(t *testing.T) {
+	for name, signal := range map[string]syscall.Signal{"dies": syscall.SIGKILL, "hangs": syscall.SIGSTOP} {
+		t.Run(name, func(t *testing.T) { testFailover(t, signal) })
+	}
+}
+
+func testFailover(t *testing.T, signal syscall.Signal) {
 	server := startCluster(t, 3, 1)
 	s := settings(server)
 	s.Redis.Timeout = shortTimeout
@@ -145,14 +221,14 @@ func TestClusterFailover(t *testing.T) {
 	master := *server.nodes[0]
 	master.t = t
 	master.do(0, "WAIT", 1, 5000) // only what is replicated can be there
-	master.kill()
+	master.signal(signal)
 	failures := 0
 	for took := false; !took; {
-		_, list := onDead.do("get:a")
+		_, list := onDead.do("set:b:c") // a write is not tried again by itself
 		switch {
 		case list[0].Err == "ErrUnavailable" && failures < 1000:
 			failures++
-		case list[0] == outcome{Value: "kept"}:
+		case list[0] == outcome{}:
 			took = true
 		default:
 			t.Fatalf("%v, after %d failures", list, failures)
@@ -162,11 +238,10 @@ func TestClusterFailover(t *testing.T) {
 	if failures == 0 {
 		t.Error("nothing has failed")
 	}
-	onDead.want([]outcome{{}, {Value: "after"}, {}}, "set:a:after", "get:a", "login:ann")
+	onDead.want([]outcome{{Value: "kept"}, {}, {Value: "after"}, {}}, "get:a", "set:a:after", "get:a", "login:ann")
 }
 
-// Any seed will do, and those that are dead or hang do not matter; nor does it that all servers but one have
-// become others since.
+// Any seed will do; those that are dead, hang or have left the cluster do not matter.
 func TestClusterSeeds(t *testing.T) {
 	server := clusterOf(t)
 	hung, err := net.Listen("tcp", "127.0.0.1:0")
@@ -180,14 +255,15 @@ func TestClusterSeeds(t *testing.T) {
 	}
 	dead.Close()
 	s := settings(server)
-	s.Redis.Cluster = []string{dead.Addr().String(), hung.Addr().String(), server.nodes[2].addr}
+	left := startRedis(t, "--cluster-enabled", "yes") // it has left the cluster, and knows of no slots
+	s.Redis.Cluster = []string{left.addr, dead.Addr().String(), hung.Addr().String(), server.nodes[2].addr}
 	app := newApp(t, s)
 	if err := app.Ping(t.Context()); err != nil {
 		t.Error(err)
 	}
 	newSite(t, s).browser().must("set:a:b", "login:ann", "get:a")
 
-	s.Redis.Cluster, s.Redis.Timeout = s.Redis.Cluster[:2], shortTimeout
+	s.Redis.Cluster, s.Redis.Timeout = s.Redis.Cluster[:3], shortTimeout
 	wantError(t, newApp(t, s).Ping(t.Context()), pycket.ErrUnavailable, "ping")
 	newSite(t, s).browser().want([]outcome{{Err: "ErrUnavailable"}}, "set:a:b")
 
