@@ -2,6 +2,7 @@ package pycket_test
 
 import (
 	"crypto/sha1"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -304,4 +305,184 @@ func TestListWhileSessionsComeAndGo(t *testing.T) {
 // listKey is the key of an account's list.
 func listKey(user string) string {
 	return fmt.Sprintf("pycket:u:{%x}", sha1.Sum([]byte(user)))
+}
+
+// However short the idle timeout, a session in use keeps its place.
+func TestShortPlaceOnTheList(t *testing.T) {
+	server := clusterOf(t)
+	s := settings(server)
+	s.IdleTimeout = time.Second
+	a := newApart(t, server, s)
+	if err := a.use(a.login); err != nil {
+		t.Fatal(err)
+	}
+	for began := time.Now(); time.Since(began) < 3*time.Second; {
+		if role, err := a.count("role"); role != "admin" || err != nil {
+			t.Fatalf("after %v in use: %q, %v", time.Since(began), role, err)
+		}
+		a.covered()
+	}
+}
+
+// When an idle timeout has become shorter, the place is renewed by the shorter.
+func TestShortenedPlaceOnTheList(t *testing.T) {
+	server := clusterOf(t)
+	a := newApart(t, server, settings(server))
+	if err := a.use(func(s *pycket.SessionManager) error {
+		return errors.Join(a.login(s), s.Remember(30*24*time.Hour), s.Remember(time.Hour))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	server.do(0, "DEL", a.list)
+	a.use(func(s *pycket.SessionManager) error { return s.Set("a", 1) })
+	a.covered()
+}
+
+// While a server does not answer, what others have is listed not at all, since it is not all, but ended.
+func TestRevokeUserWithAServerDown(t *testing.T) {
+	server := startCluster(t, 3, 0)
+	s := settings(server)
+	s.Redis.Timeout = shortTimeout
+	stage := newStage(t, s)
+	var browsers []*browser
+	for range 30 {
+		browsers = append(browsers, signIn(t, stage, "ann"))
+	}
+	var down *redisServer
+	reachable := 0
+	for _, b := range browsers {
+		on := server.nodeOf(keyOf(idOf(t, b.cookie())))
+		if down == nil && on.addr != server.nodeOf(listKey("ann")).addr {
+			down = on
+		}
+		if down == nil || on.addr != down.addr {
+			reachable++
+		}
+	}
+	down.signal(syscall.SIGSTOP)
+	defer down.signal(syscall.SIGCONT)
+	_, err := stage.app.Sessions(t.Context(), "ann")
+	wantError(t, err, pycket.ErrUnavailable, "sessions")
+	n, err := stage.app.RevokeUser(t.Context(), "ann")
+	wantError(t, err, pycket.ErrUnavailable, "revoke user")
+	if n != reachable {
+		t.Errorf("%d were ended, and %d could be", n, reachable)
+	}
+	down.signal(syscall.SIGCONT)
+	for range 2 { // what Redis had read before may be done late
+		stage.app.RevokeUser(t.Context(), "ann")
+	}
+	if n := len(list(t, stage, "ann")); n != 0 {
+		t.Errorf("%d are left", n)
+	}
+}
+
+// What has ended is taken off the list by whoever reads it; what is missing, when it can't be about to sign in.
+func TestListIsPruned(t *testing.T) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
+		stage := newStage(t, settings(server))
+		b := signIn(t, stage, "ann")
+		for range 20 {
+			ended := signIn(t, stage, "ann")
+			stage.visit(ended, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+				s.Destroy()
+			})
+		}
+		key := listKey("ann")
+		now := time.Now()
+		server.do(0, "ZADD", key, now.Add(26*time.Hour).UnixMicro(), "missing-for-long")
+		server.do(0, "ZADD", key, now.Add(27*time.Hour).UnixMicro(), "about-to-sign-in")
+		server.do(0, "ZADD", key, now.Add(-time.Second).UnixMicro(), "missing-and-past")
+		if n := len(list(t, stage, "ann")); n != 1 {
+			t.Errorf("%d are listed", n)
+		}
+		want := int64(1)
+		if len(server.nodes) > 0 {
+			want = 2
+			if server.do(0, "ZSCORE", key, "about-to-sign-in") == nil {
+				t.Error("a login would not be listed")
+			}
+		}
+		if n := server.do(0, "ZCARD", key); n != want {
+			t.Errorf("%d are on the list, want %d", n, want)
+		}
+		if user, _ := who(t, stage, b); user != "ann" {
+			t.Errorf("%q", user)
+		}
+
+		// Nobody needs to read it: those who sign in drop what is past.
+		server.do(0, "ZADD", key, now.Add(-time.Second).UnixMicro(), "missing-and-past")
+		signIn(t, stage, "ann")
+		if server.do(0, "ZSCORE", key, "missing-and-past") != nil {
+			t.Error("a login leaves what is past on the list")
+		}
+	})
+}
+
+// The limit does not end the session that has just signed in, though the others' servers have clocks that are
+// ahead.
+func TestLimitWithSkewedClocks(t *testing.T) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
+		s := settings(server)
+		s.MaxSessionsPerUser = 2
+		stage := newStage(t, s)
+		for range 2 {
+			b := signIn(t, stage, "ann")
+			server.do(0, "HSET", keyOf(idOf(t, b.cookie())), "pycket:auth", time.Now().Add(time.Minute).UnixMicro())
+		}
+		if user, _ := who(t, stage, signIn(t, stage, "ann")); user != "ann" {
+			t.Errorf("%q", user)
+		}
+	})
+}
+
+// A request whose time runs out while it sees to a list takes no connection from others.
+func TestRenewalDisturbsNobody(t *testing.T) {
+	server := startCluster(t, 3, 0)
+	s := settings(server)
+	s.Redis.Timeout = shortTimeout
+	a := newApart(t, server, s)
+	if err := a.use(a.login); err != nil {
+		t.Fatal(err)
+	}
+	// Others on the list's server.
+	var others []*browser
+	for len(others) < 8 {
+		b := a.browser()
+		a.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			s.Set("n", 0)
+		})
+		if server.nodeOf(keyOf(idOf(t, b.cookie()))).addr == server.nodeOf(a.list).addr {
+			others = append(others, b)
+		}
+	}
+	a.act = func(_ http.ResponseWriter, r *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+		if r.URL.Path == "/renew" {
+			s.User()
+		} else if _, err := s.Increment("n", 1); err != nil {
+			t.Error(err)
+		}
+	}
+	done := make(chan struct{})
+	var busy sync.WaitGroup
+	for _, b := range others {
+		busy.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+					b.get("/")
+				}
+			}
+		})
+	}
+	for range 3 {
+		a.age(12 * time.Hour)
+		// The first answer takes most of the time there is.
+		server.nodeOf(a.session).do(0, "CLIENT", "PAUSE", (shortTimeout * 3 / 4).Milliseconds(), "ALL")
+		a.b.get("/renew")
+	}
+	close(done)
+	busy.Wait()
 }
