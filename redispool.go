@@ -43,7 +43,8 @@ type RedisSettings struct {
 	// if all are in use. In a cluster it is a number for each server.
 	MaxConnections int
 
-	// Timeout bounds every operation, waiting and dialing included. 0 means 3 seconds.
+	// Timeout bounds every operation, waiting and dialing included; those on all sessions of an account, each
+	// thousand of them. 0 means 3 seconds.
 	Timeout time.Duration
 }
 
