@@ -1,6 +1,7 @@
 package pycket
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha1" // #nosec G505 -- the hash that Lua has in Redis, for names only
 	"encoding/hex"
@@ -108,36 +109,23 @@ func (st *store) membersOf(ctx context.Context, began time.Time, user string, ha
 	var infos []SessionInfo
 	var gone []any
 	var failure error
-	var workers sync.WaitGroup
-	slots := make(chan []string)
-	for range min(len(keys), lookers) {
-		workers.Go(func() {
-			for keys := range slots {
-				found, lost, err := st.lookAt(ctx, began, user, keys, end)
-				mu.Lock()
-				infos = append(infos, found...)
-				gone = append(gone, lost...)
-				if err != nil {
-					failure = err
-				}
-				mu.Unlock()
-			}
+	var looks sync.WaitGroup // all at once: one server that is down keeps nobody from the others
+	for _, keys := range redisc.SplitBySlot(keys...) {
+		looks.Go(func() {
+			found, lost, err := st.lookAt(ctx, began, user, keys, end)
+			mu.Lock()
+			defer mu.Unlock()
+			infos = append(infos, found...)
+			gone = append(gone, lost...)
+			failure = cmp.Or(failure, err)
 		})
 	}
-	for _, keys := range redisc.SplitBySlot(keys...) {
-		slots <- keys
-	}
-	close(slots)
-	workers.Wait()
+	looks.Wait()
 	if len(gone) > 0 { // that the list is tidy is not worth an error
 		st.eval(ctx, began, &st.prune, st.accountList(sha1Hex(user)), gone[0], gone[1:])
 	}
 	return infos, failure
 }
-
-// lookers is how many sessions of an account are looked at together in a cluster: what is sent together costs
-// little more than one.
-const lookers = 64
 
 // lookAt is membersOf for the sessions of one server or slot. gone are arguments of prune.lua.
 func (st *store) lookAt(ctx context.Context, began time.Time, user string, keys []string, end bool) (infos []SessionInfo, gone []any, err error) {

@@ -150,8 +150,13 @@ func TestEndsWhileSlotMoves(t *testing.T) {
 	site := newSite(t, s)
 	for _, with := range [][]string{nil, {"note:x:y"}, {"add:i:t"}, {"note:x:y", "add:i:t"}} {
 		for name, end := range map[string]func(b *browser, handle string) error{
-			"destroy": func(b *browser, _ string) error { b.must("destroy"); return nil },
-			"revoke":  func(_ *browser, handle string) error { return site.app.Revoke(t.Context(), handle) },
+			"destroy": func(b *browser, _ string) error {
+				if b.must("destroy"); b.cookie() != "" {
+					return errors.New("the cookie stays")
+				}
+				return nil
+			},
+			"revoke": func(_ *browser, handle string) error { return site.app.Revoke(t.Context(), handle) },
 			"revoke user": func(*browser, string) error {
 				_, err := site.app.RevokeUser(t.Context(), "ann")
 				return err
@@ -175,13 +180,33 @@ func TestEndsWhileSlotMoves(t *testing.T) {
 			})
 		}
 	}
-	// The last notification is taken whole, too.
-	server.do(0, "FLUSHALL")
-	b := site.browser()
-	b.must("note:x:y", "note:z:z", "add:i:t")
-	move := beginMove(t, server, server.sessionKey())
-	defer move.undo()
-	b.want([]outcome{{}, {Value: "y"}}, "ndelete:z", "take:x")
+}
+
+// So is the last notification taken, be there messages or none, here or there.
+func TestTakesWhileSlotMoves(t *testing.T) {
+	server := startCluster(t, 3, 0)
+	s := settings(server)
+	s.Redis.Timeout = shortTimeout
+	site := newSite(t, s)
+	for _, with := range [][]string{nil, {"add:i:t"}} {
+		server.do(0, "FLUSHALL")
+		b := site.browser()
+		b.must(append(with, "note:x:y", "note:z:z")...)
+		session := server.sessionKey()
+		tag := strings.TrimPrefix(session, "pycket:s:")
+		move := beginMove(t, server, session)
+		if with != nil {
+			move.carry("pycket:m:" + tag)
+		}
+		b.want([]outcome{{}, {Value: "y"}, {Value: ""}}, "ndelete:z", "take:x", "get:x")
+		move.carry(session)
+		move.end()
+		want := ""
+		if with != nil {
+			want = "i=t"
+		}
+		b.want([]outcome{{Value: want}, {Value: []any{}}}, "drain", "nkeys")
+	}
 }
 
 // When a master dies or hangs, its sessions are unavailable, within the timeout, until a replica has taken over;

@@ -180,6 +180,9 @@ func (p *redisPool) do(ctx context.Context, began time.Time, repeatable bool, _,
 	if now := time.Now(); now.Sub(began) > p.timeout/10 {
 		// It took others to come here. That little time is left is no reason to take the connection, which
 		// others use, for dead: see lane.
+		if !now.Before(deadline) {
+			return reply{}, unavailable(os.ErrDeadlineExceeded)
+		}
 		limited, cancel := context.WithDeadline(ctx, deadline)
 		defer cancel()
 		ctx, began, deadline = limited, now, now.Add(p.timeout)
