@@ -264,16 +264,18 @@ func TestCloseWaits(t *testing.T) {
 		go func() {
 			defer close(closed)
 			app.Close()
-			if len(set) != 1 {
-				t.Error("Close has not waited")
-			}
 		}()
 		for stacks := make([]byte, 1<<20); !bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("(*lane).close(")); {
 			runtime.Gosched() // until Close has begun
 		}
+		select {
+		case <-closed:
+			t.Error("Close has not waited")
+		default:
+		}
 		breaker.pass()
 		<-closed
-		if err := <-set; err != nil {
+		if err := <-set; err != nil { // as it does if Close hangs up before the answer
 			t.Errorf("what was on its way: %v", err)
 		}
 		goleak.VerifyNone(t, ignore, goleak.IgnoreAnyFunction("github.com/pycket/pycket_test.newBreaker.func2"))
