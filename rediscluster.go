@@ -78,8 +78,7 @@ func (c *redisCluster) do(ctx context.Context, began time.Time, repeatable bool,
 		if r.kind != '-' && ctx.Err() == nil { // the server may be dead, and another have its slots
 			c.learn()
 		}
-		var broken *brokenError
-		if errors.As(err, &broken) && !repeatable {
+		if broken := new(brokenError); !repeatable && errors.As(err, &broken) {
 			return r, err
 		}
 		asking = false

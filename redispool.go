@@ -195,6 +195,9 @@ func (p *redisPool) do(ctx context.Context, began time.Time, repeatable bool, _,
 		try = p.doAlone
 	}
 	r, err := try(ctx, began, deadline, command, args)
+	if err == nil {
+		return r, r.err()
+	}
 	var broken *brokenError
 	for tries := 1; repeatable && errors.As(err, &broken) && ctx.Err() == nil && !broken.timeout() && (broken.reused || tries < maxTries); tries++ {
 		r, err = try(ctx, began, deadline, command, args)
@@ -204,11 +207,11 @@ func (p *redisPool) do(ctx context.Context, began time.Time, repeatable bool, _,
 
 // outcome is the error of a command that was begun.
 func outcome(r reply, err error, repeatable bool) error {
-	var broken *brokenError
-	switch {
-	case err == nil:
+	if err == nil {
 		return r.err()
-	case errors.As(err, &broken) && !repeatable:
+	}
+	var broken *brokenError
+	if errors.As(err, &broken) && !repeatable {
 		err = fmt.Errorf("the command may have been carried out: %w", err)
 	}
 	return unavailable(err)
