@@ -42,7 +42,8 @@ var (
 )
 
 // Login binds the session to an account: the new id, the account, the values and the time of
-// authentication are one step, and one round trip. Call it when the user has proved who they are, in
+// authentication are one step, and one round trip; in a cluster, two, of which the first only announces the
+// session to the account's list. Call it when the user has proved who they are, in
 // place of [SessionManager.Rotate]. Like that it returns ErrHeadersSent, and does nothing, if the new
 // cookie could not be sent. With Settings.MaxSessionsPerUser, the account's oldest sessions end if it has
 // more now. What [SessionManager.Remember] was called for before is forgotten: call it after Login.

@@ -29,12 +29,15 @@
 // set different names all survive; [Update] and [SessionManager.Increment] lose no change of one name.
 // After Destroy, Rotate, Login or a revoke no request that was under way brings anything back under the old
 // id: its writes return [ErrGone]. A notification is handed to one request. A request that doesn't use its
-// session sends Redis nothing and sets no cookie. Every operation is one round trip, or none.
+// session sends Redis nothing and sets no cookie. Every operation is one round trip, or none, but for those on
+// all sessions of an account and, in a cluster, for signing in.
 //
 // # Accounts
 //
 // [SessionManager.Login] binds a session to an account; [App.Sessions] lists an account's sessions, and
 // [App.Revoke] and [App.RevokeUser] end them, at once and on every server.
+//
+// They work in a Redis Cluster, too: see RedisSettings.Cluster.
 //
 // docs/storage.md in the repository describes what stands in Redis, docs/settings.md every setting,
 // docs/security.md the threats.
