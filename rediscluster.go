@@ -75,14 +75,15 @@ func (c *redisCluster) do(ctx context.Context, began time.Time, repeatable bool,
 		if err == nil || r.kind == '-' && !r.mayPass() {
 			return r, err
 		}
-		if r.kind != '-' && ctx.Err() == nil { // the server may be dead, and another have its slots
+		to := r.redirection()
+		if to == nil && ctx.Err() == nil { // the server may be dead, and another have its slots
 			c.learn()
 		}
 		if broken := new(brokenError); !repeatable && errors.As(err, &broken) {
 			return r, err
 		}
 		asking = false
-		if to := r.redirection(); to != nil && followed < redirections {
+		if to != nil && followed < redirections {
 			followed++
 			asking = to.Type == "ASK"
 			if named := c.redirected(to, server); named != nil {
@@ -97,7 +98,6 @@ func (c *redisCluster) do(ctx context.Context, began time.Time, repeatable bool,
 			return r, err
 		}
 		pause, followed = min(2*pause, lastPause), 0
-		c.learn()
 		again, unknown := c.serverOf(ctx, slot, deadline)
 		if unknown != nil {
 			return r, err
@@ -238,7 +238,7 @@ func (c *redisCluster) learnLocked() <-chan struct{} {
 // layout asks the servers at these addresses, a few at a time, until one knows who serves. One that knows of
 // every slot is believed at once; else, of those asked together, the one that knows of most.
 func (c *redisCluster) layout(from []string) (best *layout, err error) {
-	type answer struct {
+	type known struct {
 		found *layout
 		err   error
 	}
@@ -252,11 +252,11 @@ func (c *redisCluster) layout(from []string) (best *layout, err error) {
 		}
 		some := from[:min(len(from), 3)]
 		from = from[len(some):]
-		answers := make(chan answer, len(some))
+		answers := make(chan known, len(some))
 		for _, address := range some {
 			c.leaving.Go(func() {
 				found, err := c.ask(address)
-				answers <- answer{found, err}
+				answers <- known{found, err}
 			})
 		}
 		for range some {

@@ -147,7 +147,7 @@ func expand(file string) (string, error) {
 }
 
 // declares are the parts that declare what the rest of a script uses.
-var declares = map[string]bool{"begin": true, "notes": true, "finish": true, "member": true}
+var declares = map[string]bool{"begin": true, "notes": true, "lasts": true, "unlist": true, "finish": true, "member": true}
 
 // luaString quotes a string for Lua, byte by byte.
 func luaString(s string) string {

@@ -5,6 +5,7 @@
 -- authentication, the browser's user agent, and, in a cluster, for how many milliseconds the account's list
 -- is sure to name the session.
 --@ begin
+--@ unlist
 --@ finish
 --@ member
 if not living then
@@ -22,9 +23,7 @@ if CLUSTER and owned then
   listed = now() + sure
   redis.call('HSET', key, 'pycket:listed', string.format('%.0f', listed))
 end
-if before and before ~= user and not CLUSTER then
-  redis.pcall('ZREM', PREFIX .. 'u:{' .. redis.sha1hex(before) .. '}', string.sub(key, #PREFIX + 4, -2))
-end
+if before and before ~= user then unlist(key, before) end
 if auth == '1' then redis.call('HDEL', key, 'pycket:idle') end -- Remember was for whoever signed in before
 --@ count
 local t = redis.call('TIME')

@@ -3,6 +3,7 @@
 -- (milliseconds) and authenticated (microseconds), and its user agent. In a cluster it also answers handles of
 -- sessions that are not there, with 'E' for one that was ended and 'M' for one that is missing in the place of
 -- the first time.
+--@ unlist
 --@ finish
 --@ member
 local out = {}

@@ -6,9 +6,8 @@ if not living then
 end
 idle = tonumber(ARGV[3])
 if CLUSTER and owned then
-  local want = idle
-  if ABSOLUTE > 0 then want = math.min(idle, created + ABSOLUTE - now()) end
-  if listed - now() < want then
+  --@ lasts
+  if listed - now() < lasts then
     --@ unlisted
   end
 end

@@ -3,9 +3,9 @@
 -- the idle timeout has become shorter: a list that was lost would else come back late.
 listed = tonumber(redis.call('HGET', key, 'pycket:listed') or nil) or 0
 if #ARGV[1] == 22 then
-  local at, want = now(), idle
-  if ABSOLUTE > 0 then want = math.min(idle, created + ABSOLUTE - at) end
-  if (listed - at < want or listed - at > idle * 1.1 + 1000) and (tonumber(redis.call('HGET', key, 'pycket:asked') or nil) or 0) <= at then
+  --@ lasts
+  local at = now()
+  if (listed - at < lasts or listed - at > idle * 1.1 + 1000) and (tonumber(redis.call('HGET', key, 'pycket:asked') or nil) or 0) <= at then
     redis.call('HSET', key, 'pycket:asked', string.format('%.0f', at + idle / 20))
     --@ unlisted
   end

@@ -19,5 +19,5 @@ local function finish(key)
   pcall(redis.call, 'DEL', PREFIX .. 'n:' .. tag)
   pcall(redis.call, 'DEL', PREFIX .. 'm:' .. tag)
   if NDB ~= DB then redis.call('SELECT', DB) end
-  if user and not CLUSTER then redis.pcall('ZREM', PREFIX .. 'u:{' .. redis.sha1hex(user) .. '}', string.sub(tag, 2, -2)) end
+  if user then unlist(key, user) end
 end

@@ -1,9 +1,7 @@
 -- The session, and with it its notifications, may stand unused for another idle timeout, but not beyond
 -- the absolute one, nor, in a cluster, longer than the account's list names it.
-local ms = idle
-if ABSOLUTE > 0 then
-  ms = math.max(1, math.min(idle, created + ABSOLUTE - now()))
-end
+--@ lasts
+local ms = math.max(1, lasts)
 if CLUSTER and owned and listed - now() < ms then
   ms = math.max(listed - now(), math.min(ms, redis.call('PTTL', key)), 1)
 end

@@ -7,6 +7,6 @@ local function member(key, user)
     local created, t = tonumber(string.sub(fields[1], 23, 35)) or 0, redis.call('TIME')
     if ABSOLUTE == 0 or t[1] * 1000 + t[2] / 1000 < created + ABSOLUTE then return fields end
   end
-  if not CLUSTER then redis.pcall('ZREM', PREFIX .. 'u:{' .. redis.sha1hex(user) .. '}', string.sub(key, #PREFIX + 4, -2)) end
+  unlist(key, user)
   return nil
 end
