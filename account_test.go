@@ -274,19 +274,11 @@ func TestInFlightRevoke(t *testing.T) {
 							ops = append([]string{before}, ops...)
 						}
 						slow := b.tab()
-						done := make(chan struct{})
-						var a answer
-						var list []outcome
-						go func() {
-							defer close(done)
-							a, list, _ = slow.try(ops...)
-						}()
-						<-site.holding
-						if err := revoke(); err != nil {
-							t.Error(err)
-						}
-						site.release <- struct{}{}
-						<-done
+						a, list := site.whileHeld(slow, ops, func() {
+							if err := revoke(); err != nil {
+								t.Error(err)
+							}
+						})
 						if a.setsCookie() || len(list) == 0 || list[len(list)-1].Err != "ErrGone" {
 							t.Errorf("%v, cookie set: %v", list, a.setsCookie())
 						}

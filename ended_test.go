@@ -176,18 +176,7 @@ func TestRememberInFlight(t *testing.T) {
 			b := site.browser()
 			b.must("set:a:b")
 			slow := b.tab()
-			done := make(chan answer)
-			go func() {
-				a, _, err := slow.try("remember", "hold")
-				if err != nil {
-					t.Error(err)
-				}
-				done <- a
-			}()
-			<-site.holding
-			b.must(ending)
-			site.release <- struct{}{}
-			if a := <-done; a.setsCookie() {
+			if a, _ := site.whileHeld(slow, []string{"remember", "hold"}, func() { b.must(ending) }); a.setsCookie() {
 				t.Errorf("%s: the late response sets a cookie", ending)
 			}
 		}

@@ -224,6 +224,17 @@ const (
 	messagesAreOne             //
 )
 
+// gobApps has an App with the Gob codec for each arena.
+func gobApps(f *testing.F, list []*arena) map[*arena]*pycket.App {
+	apps := map[*arena]*pycket.App{}
+	for _, a := range list {
+		s := settings(a.redisServer)
+		s.Codec = pycket.Gob{}
+		apps[a] = newApp(f, s)
+	}
+	return apps
+}
+
 // FuzzStoredHash lets anything stand in Redis where a session's data should: reading gives a value, nothing
 // or an error of this package, whatever it says of one name holds for that name alone, and Delete and
 // Destroy get out of it.
@@ -245,12 +256,7 @@ func FuzzStoredHash(f *testing.F) {
 	f.Add(uint8(notesAreText), "179537884116310", "n", []byte(`1`), []byte(`2`), []byte(`3`), "", "")
 	f.Add(uint8(messagesAreOne), "179537884116310", "n", []byte(`1`), []byte(`2`), []byte(`3`), "", "")
 	list := arenas(f, nil)
-	codecs := map[*arena]*pycket.App{}
-	for _, a := range list {
-		s := settings(a.redisServer)
-		s.Codec = pycket.Gob{}
-		codecs[a] = newApp(f, s)
-	}
+	codecs := gobApps(f, list)
 	f.Fuzz(func(t *testing.T, how uint8, tail, name string, value, note, message []byte, field, content string) {
 		if strings.HasPrefix(name, "pycket:") || name == "fine" || field == "idle" && isShort(content) {
 			return // of no interest
@@ -455,12 +461,7 @@ func FuzzNamesAndValues(f *testing.F) {
 	f.Add("n", "x", []byte{0, 255}, int64(math.MinInt64), math.MaxFloat64)
 	f.Add("n", "x", []byte(nil), int64(math.MaxInt64), math.Inf(1))
 	list := arenas(f, nil)
-	gobs := map[*arena]*pycket.App{}
-	for _, a := range list {
-		s := settings(a.redisServer)
-		s.Codec = pycket.Gob{}
-		gobs[a] = newApp(f, s)
-	}
+	gobs := gobApps(f, list)
 	f.Fuzz(func(t *testing.T, name, text string, data []byte, number int64, float float64) {
 		everyArena(t, list, func(a *arena) {
 			roundTrip(t, a.app, name, text, data, number, float, utf8.ValidString(text), !math.IsNaN(float) && !math.IsInf(float, 0))

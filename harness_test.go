@@ -16,6 +16,8 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
+	"net/http/httptrace"
+	"net/textproto"
 	"net/url"
 	"os"
 	"os/exec"
@@ -213,6 +215,7 @@ type site struct {
 	app     *pycket.App
 	holding chan struct{} // a request says that it has come to "hold"
 	release chan struct{} // and waits for this
+	failed  func(error)   // is told of every error of an operation, if set
 }
 
 // settings are settings for a server.
@@ -272,6 +275,9 @@ func (h *operations) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		o := outcome{Value: value}
 		if err != nil {
 			o.Err = errorName(err)
+			if h.site != nil && h.site.failed != nil {
+				h.site.failed(err)
+			}
 		}
 		outcomes = append(outcomes, o)
 	}
@@ -319,6 +325,13 @@ func (h *operations) do(w http.ResponseWriter, op []string) (any, error) {
 		return nil, s.Destroy()
 	case "login":
 		return nil, s.Login(arg(1), nil)
+	case "signin":
+		return nil, s.Login(arg(1), pycket.Values{arg(2): arg(3)})
+	case "setuser":
+		return nil, s.SetUser(arg(1))
+	case "authtime":
+		at, err := s.AuthTime()
+		return !at.IsZero(), err
 	case "remember":
 		return nil, s.Remember(30 * 24 * time.Hour)
 	case "user":
@@ -448,6 +461,25 @@ func (b *browser) get(path string) answer {
 	return a
 }
 
+// getHints fetches the start page, and what comes before its answer (1xx).
+func (b *browser) getHints() (a answer, hints []textproto.MIMEHeader) {
+	b.t.Helper()
+	ctx := httptrace.WithClientTrace(b.t.Context(), &httptrace.ClientTrace{
+		Got1xxResponse: func(_ int, header textproto.MIMEHeader) error {
+			hints = append(hints, header)
+			return nil
+		},
+	})
+	r, err := http.NewRequestWithContext(ctx, "GET", b.base.String(), nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if a, err = b.send(r); err != nil {
+		b.t.Fatal(err)
+	}
+	return a, hints
+}
+
 // try asks the operations handler; it may be called by any goroutine.
 func (b *browser) try(ops ...string) (answer, []outcome, error) {
 	r, err := http.NewRequest("GET", b.base.String()+"/?"+url.Values{"op": ops}.Encode(), nil)
@@ -484,6 +516,27 @@ func (b *browser) must(ops ...string) []any {
 		values = append(values, o.Value)
 	}
 	return values
+}
+
+// whileHeld asks the operations handler, of which one is "hold", and does something else while it holds.
+func (s *site) whileHeld(b *browser, ops []string, meanwhile func()) (answer, []outcome) {
+	s.t.Helper()
+	var a answer
+	var list []outcome
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		a, list, err = b.try(ops...)
+	}()
+	<-s.holding
+	meanwhile()
+	s.release <- struct{}{}
+	<-done
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return a, list
 }
 
 // want asks the operations handler and compares.

@@ -8,8 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httptrace"
-	"net/textproto"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -157,19 +155,8 @@ func TestHTTP2EarlyHints(t *testing.T) {
 			w.WriteHeader(http.StatusEarlyHints)
 			fmt.Fprint(w, "body")
 		}
-		var hints []textproto.MIMEHeader
-		r, _ := http.NewRequest("GET", site.URL, nil)
-		r = r.WithContext(httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
-			Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
-				hints = append(hints, header)
-				return nil
-			},
-		}))
 		b := site.browser()
-		a, err := b.send(r)
-		if err != nil {
-			t.Fatal(err)
-		}
+		a, hints := b.getHints()
 		if len(hints) != 2 || hints[0].Get("Link") == "" || hints[0].Get("Set-Cookie") != "" || hints[1].Get("Set-Cookie") != "" {
 			t.Errorf("informational answers: %v", hints)
 		}

@@ -54,28 +54,15 @@ func TestInFlight(t *testing.T) {
 								ops = append([]string{before.op}, ops...)
 							}
 							slow := b.tab()
-							var a answer
-							var list []outcome
-							var err error
-							done := make(chan struct{})
-							go func() {
-								defer close(done)
-								a, list, err = slow.try(ops...)
-							}()
-							<-site.holding
-							ended := b.want([]outcome{{}}, ending)
-							if !ended.setsCookie() {
-								t.Errorf("%s sets no cookie", ending)
-							}
-							if late == "get:a" { // only reads, with renewal due
-								server.do(0, "PEXPIRE", server.sessionKey(), 30_000)
-							}
-							site.release <- struct{}{}
-							<-done
-
-							if err != nil {
-								t.Fatal(err)
-							}
+							a, list := site.whileHeld(slow, ops, func() {
+								ended := b.want([]outcome{{}}, ending)
+								if !ended.setsCookie() {
+									t.Errorf("%s sets no cookie", ending)
+								}
+								if late == "get:a" { // only reads, with renewal due
+									server.do(0, "PEXPIRE", server.sessionKey(), 30_000)
+								}
+							})
 							if a.setsCookie() {
 								t.Error("the late response sets a cookie")
 							}

@@ -40,6 +40,18 @@ func (s *stage) visit(b *browser, act served) answer {
 	return b.get("/")
 }
 
+// store sets values, in the session and as notifications.
+func (s *stage) store(b *browser, list []value) {
+	s.t.Helper()
+	s.visit(b, func(_ http.ResponseWriter, _ *http.Request, m *pycket.SessionManager, n *pycket.NotificationManager) {
+		for _, v := range list {
+			if err := errors.Join(m.Set(v.name, v.set), n.Set(v.name, v.set)); err != nil {
+				s.t.Errorf("set %s: %v", v.name, err)
+			}
+		}
+	})
+}
+
 type nested struct {
 	Name  string             `json:"name"`
 	When  time.Time          `json:"when"`
@@ -106,13 +118,7 @@ func TestValues(t *testing.T) {
 					list = append(list, onlyJSON()...)
 				}
 				b := stage.browser()
-				stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
-					for _, v := range list {
-						if err := errors.Join(s.Set(v.name, v.set), n.Set(v.name, v.set)); err != nil {
-							t.Errorf("set %s: %v", v.name, err)
-						}
-					}
-				})
+				stage.store(b, list)
 				stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
 					for _, v := range list {
 						for _, m := range []pycket.Manager{s, n} {

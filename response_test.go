@@ -7,8 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httptrace"
-	"net/textproto"
 	"os"
 	"path/filepath"
 	"strings"
@@ -101,19 +99,8 @@ func TestInformationalAnswers(t *testing.T) {
 			http.NewResponseController(w).Flush()
 			fmt.Fprint(w, "body")
 		}
-		var hints []textproto.MIMEHeader
-		r, _ := http.NewRequest("GET", stage.URL, nil)
-		r = r.WithContext(httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
-			Got1xxResponse: func(code int, header textproto.MIMEHeader) error {
-				hints = append(hints, header)
-				return nil
-			},
-		}))
 		b := stage.browser()
-		a, err := b.send(r)
-		if err != nil {
-			t.Fatal(err)
-		}
+		a, hints := b.getHints()
 		if len(hints) != 2 || hints[0].Get("Link") == "" || hints[1].Get("Set-Cookie") != "" {
 			t.Errorf("informational answers: %v", hints)
 		}

@@ -76,13 +76,7 @@ func TestSealedValues(t *testing.T) {
 					list = append(list, onlyJSON()...)
 				}
 				b := stage.browser()
-				stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
-					for _, v := range list {
-						if err := errors.Join(s.Set(v.name, v.set), n.Set(v.name, v.set)); err != nil {
-							t.Errorf("set %s: %v", v.name, err)
-						}
-					}
-				})
+				stage.store(b, list)
 				stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
 					for _, v := range list {
 						for _, m := range []pycket.Manager{s, n} {

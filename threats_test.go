@@ -10,7 +10,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/gob"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"go/ast"
@@ -41,47 +40,11 @@ import (
 	"github.com/pycket/pycket"
 )
 
-// accounts is the operations handler, and what has to do with accounts.
-type accounts struct {
-	operations
-	failed func(error) // is told of every error, if set
-}
-
-func (h *accounts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	outcomes := []outcome{}
-	for _, op := range r.URL.Query()["op"] {
-		value, err := h.account(w, strings.Split(op, ":"))
-		o := outcome{Value: value}
-		if err != nil {
-			o.Err = errorName(err)
-			if h.failed != nil {
-				h.failed(err)
-			}
-		}
-		outcomes = append(outcomes, o)
-	}
-	json.NewEncoder(w).Encode(outcomes)
-}
-
-func (h *accounts) account(w http.ResponseWriter, op []string) (any, error) {
-	switch s := h.Session(); op[0] {
-	case "signin":
-		return nil, s.Login(op[1], pycket.Values{op[2]: op[3]})
-	case "setuser":
-		return nil, s.SetUser(op[1])
-	case "remember":
-		return nil, s.Remember(30 * 24 * time.Hour)
-	case "authtime":
-		at, err := s.AuthTime()
-		return !at.IsZero(), err
-	}
-	return h.do(w, op)
-}
-
+// newAccountSite is a site that tells of every error.
 func newAccountSite(t *testing.T, s pycket.Settings, failed func(error)) *site {
 	t.Helper()
 	site := newSite(t, s)
-	site.Config.Handler = site.app.Wrap(pycket.Handler(accounts{operations{site: site}, failed}))
+	site.failed = failed
 	return site
 }
 
@@ -156,24 +119,11 @@ func TestThreatResurrection(t *testing.T) {
 					b.must("signin:ann:a:before", "note:waiting:note", "add:info:message")
 					old := b.cookie()
 					slow := b.tab()
-					var a answer
-					var list []outcome
-					var err error
-					done := make(chan struct{})
-					go func() {
-						defer close(done)
-						a, list, err = slow.try("get:a", "hold", late, late)
-					}()
-					<-site.holding
-					if err := end(b); err != nil {
-						t.Error(err)
-					}
-					site.release <- struct{}{}
-					<-done
-
-					if err != nil {
-						t.Fatal(err)
-					}
+					a, list := site.whileHeld(slow, []string{"get:a", "hold", late, late}, func() {
+						if err := end(b); err != nil {
+							t.Error(err)
+						}
+					})
 					if a.setsCookie() {
 						t.Errorf("the late response sets %q", a.header["Set-Cookie"])
 					}
@@ -1563,18 +1513,7 @@ func TestThreatClobberedCookie(t *testing.T) {
 					b := site.browser()
 					b.must("set:a:b")
 					slow := b.tab()
-					done := make(chan answer)
-					go func() {
-						a, _, err := slow.try(read, "hold")
-						if err != nil {
-							t.Error(err)
-						}
-						done <- a
-					}()
-					<-site.holding
-					b.must(end)
-					site.release <- struct{}{}
-					if a := <-done; a.setsCookie() {
+					if a, _ := site.whileHeld(slow, []string{read, "hold"}, func() { b.must(end) }); a.setsCookie() {
 						t.Errorf("%s, and then %s elsewhere: %q", read, end, a.header["Set-Cookie"])
 					}
 				}
