@@ -102,9 +102,9 @@ func (v *verifiedCookie) expired() bool {
 	return v.lifetime > 0 && time.Now().Unix() > v.issued+v.lifetime
 }
 
-// newCookies checks the settings. The keyspace is part of the keys' derivation: a cookie is good for
-// one application's sessions only.
-func newCookies(s CookieSettings, secrets []string, keyspace string) (*cookies, error) {
+// newCookies checks the settings, and complains of each that is bad; what it returns is then of no use. The
+// keyspace is part of the keys' derivation: a cookie is good for one application's sessions only.
+func newCookies(s CookieSettings, secrets []string, keyspace string, complain func(error)) *cookies {
 	c := &cookies{name: s.Name, policy: s.Secure, lifetime: int64(math.Ceil(s.ExpiresDays * 24 * 60 * 60))}
 	if c.name == "" {
 		c.name = defaultCookieName
@@ -123,72 +123,96 @@ func newCookies(s CookieSettings, secrets []string, keyspace string) (*cookies, 
 	if s.SameSite == 0 {
 		template.SameSite = http.SameSiteLaxMode
 	}
-	if err := checkCookieSettings(s, template); err != nil {
-		return nil, err
+	good := true
+	checkCookieSettings(s, template, func(err error) {
+		good = false
+		complain(err)
+	})
+	if good { // net/http logs what cannot stand in a cookie
+		c.attributes = attributes(template)
+		template.Secure = true
+		c.secureAttributes = attributes(template)
 	}
-	c.attributes = attributes(template)
-	template.Secure = true
-	c.secureAttributes = attributes(template)
 
 	if len(secrets) == 0 {
-		return nil, errors.New(`setting Secrets is empty; give at least one secret of 32 or more random bytes, such as the output of "openssl rand -base64 32"`)
+		complain(errors.New(`setting Secrets is empty; give at least one secret of 32 or more random bytes, such as the output of "openssl rand -base64 32"`))
 	}
 	for i, secret := range secrets {
 		if len(secret) < minSecretBytes {
-			return nil, fmt.Errorf(`setting Secrets[%d] is only %d bytes long; use 32 or more random bytes, such as the output of "openssl rand -base64 32"`, i, len(secret))
+			complain(fmt.Errorf(`setting Secrets[%d] is only %d bytes long; use 32 or more random bytes, such as the output of "openssl rand -base64 32"`, i, len(secret)))
+			continue
 		}
 		codec, err := newCookieCodec(secret, keyspace, s.Encrypt)
 		if err != nil {
-			return nil, err
+			complain(err)
+			continue
 		}
 		// securecookie refuses values older than 30 days unless it is told otherwise; how long a cookie is
 		// good stands in the cookie.
 		c.codecs = append(c.codecs, codec.MaxAge(0))
 	}
+	c.measure(keyspace, s.Encrypt, complain)
+	return c
+}
 
-	sample, err := c.encode(new(sessionID), 0)
+// measure takes note of how long a cookie's value is. With any secret it is as long.
+func (c *cookies) measure(keyspace string, encrypt bool, complain func(error)) {
+	codec, err := newCookieCodec(strings.Repeat("-", minSecretBytes), keyspace, encrypt)
 	if err != nil {
-		return nil, err
+		complain(err)
+		return
+	}
+	like := cookies{name: c.name, codecs: []*securecookie.SecureCookie{codec}}
+	sample, err := like.encode(new(sessionID), 0)
+	if err != nil {
+		complain(err)
+		return
 	}
 	c.length = len(sample)
 	if n := len(c.name) + c.length; n > maxCookieBytes {
-		return nil, fmt.Errorf("Cookies.Name makes a cookie of %d bytes, and browsers ignore those over %d; use a shorter name", n, maxCookieBytes)
+		complain(fmt.Errorf("Cookies.Name makes a cookie of %d bytes, and browsers ignore those over %d; use a shorter name", n, maxCookieBytes))
 	}
-	return c, nil
 }
 
-func checkCookieSettings(s CookieSettings, cookie http.Cookie) error { // #nosec G124 -- a copy to be checked
+func checkCookieSettings(s CookieSettings, cookie http.Cookie, complain func(error)) { // #nosec G124 -- a copy to be checked
 	if math.IsNaN(s.ExpiresDays) || s.ExpiresDays < 0 {
-		return errors.New("Cookies.ExpiresDays is negative or no number; use 0 for a cookie that ends with the browser, or up to 400 days")
+		complain(errors.New("Cookies.ExpiresDays is negative or no number; use 0 for a cookie that ends with the browser, or up to 400 days"))
 	}
 	if s.ExpiresDays > maxCookieDays {
-		return fmt.Errorf("Cookies.ExpiresDays is %g, and browsers cap cookies at 400 days; use 400 or less", s.ExpiresDays)
+		complain(fmt.Errorf("Cookies.ExpiresDays is %g, and browsers cap cookies at 400 days; use 400 or less", s.ExpiresDays))
 	}
-	if strings.ContainsAny(cookie.Path, "\r\n;\x00") || cookie.Path[0] != '/' {
-		return errors.New(`Cookies.Path must begin with "/" and hold no ";" or control character`)
+	fits := func(name, path, domain string) bool {
+		c := http.Cookie{Name: name, Path: path, Domain: domain} // #nosec G124 -- only to be checked
+		return c.Valid() == nil
 	}
-	cookie.Value = "x"
-	cookie.MaxAge = 0
-	cookie.Partitioned = false // Valid asks for Secure, which is checked below
-	if err := cookie.Valid(); err != nil {
-		return fmt.Errorf("Cookies.Name, Path or Domain cannot stand in a cookie: %w; use a plain token, a path and a host name", err)
+	if !fits(cookie.Name, "", "") {
+		complain(errors.New("Cookies.Name cannot stand in a cookie; use a plain token, such as letters, digits and _"))
+	}
+	if cookie.Path[0] != '/' || !fits("x", cookie.Path, "") {
+		complain(errors.New(`Cookies.Path must begin with "/" and be plain ASCII without ";" and control characters`))
+	}
+	if !fits("x", "", cookie.Domain) {
+		complain(errors.New("Cookies.Domain cannot stand in a cookie; use a host name"))
 	}
 	always := s.Secure == SecureAlways
-	switch {
-	case s.Secure != SecureAuto && !always:
-		return errors.New("Cookies.Secure is neither SecureAuto nor SecureAlways; use one of them")
-	case s.SameSite < 0 || s.SameSite > http.SameSiteNoneMode:
-		return errors.New("Cookies.SameSite is unknown; use http.SameSiteLaxMode, StrictMode or NoneMode")
-	case s.SameSite == http.SameSiteNoneMode && !always:
-		return errors.New("Cookies.SameSite=None is refused by browsers without Secure; set Cookies.Secure to SecureAlways")
-	case s.Partitioned && !always:
-		return errors.New("Cookies.Partitioned is refused by browsers without Secure; set Cookies.Secure to SecureAlways")
-	case hasPrefixFold(cookie.Name, "__Secure-") && !always:
-		return errors.New("Cookies.Name begins with __Secure-, which browsers refuse without Secure; set Cookies.Secure to SecureAlways")
-	case hasPrefixFold(cookie.Name, "__Host-") && (!always || s.Domain != "" || cookie.Path != "/"):
-		return errors.New(`Cookies.Name begins with __Host-, which browsers refuse unless Secure is set, Domain is not and Path is "/"; set Cookies.Secure to SecureAlways and leave Domain and Path empty`)
+	if s.Secure != SecureAuto && !always {
+		complain(errors.New("Cookies.Secure is neither SecureAuto nor SecureAlways; use one of them"))
 	}
-	return nil
+	if s.SameSite < 0 || s.SameSite > http.SameSiteNoneMode {
+		complain(errors.New("Cookies.SameSite is unknown; use http.SameSiteLaxMode, StrictMode or NoneMode"))
+	}
+	if s.SameSite == http.SameSiteNoneMode && !always {
+		complain(errors.New("Cookies.SameSite=None is refused by browsers without Secure; set Cookies.Secure to SecureAlways"))
+	}
+	if s.Partitioned && !always {
+		complain(errors.New("Cookies.Partitioned is refused by browsers without Secure; set Cookies.Secure to SecureAlways"))
+	}
+	if hasPrefixFold(cookie.Name, "__Secure-") && !always {
+		complain(errors.New("Cookies.Name begins with __Secure-, which browsers refuse without Secure; set Cookies.Secure to SecureAlways"))
+	}
+	if hasPrefixFold(cookie.Name, "__Host-") && (!always || s.Domain != "" || cookie.Path != "/") {
+		complain(errors.New(`Cookies.Name begins with __Host-, which browsers refuse unless Secure is set, Domain is not and Path is "/"; set Cookies.Secure to SecureAlways and leave Domain and Path empty`))
+	}
 }
 
 // Browsers compare the prefixes without regard to case: RFC 6265bis, section 4.1.3.

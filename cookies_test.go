@@ -514,3 +514,142 @@ func TestSettingsAreChecked(t *testing.T) {
 		newApp(t, pycket.Settings{Secrets: []string{secret}})
 	})
 }
+
+// badSetting is one fault, and the sentence that it gets. Faults that share a field can't be had together, nor
+// can those of a cluster and those of a server that is alone.
+type badSetting struct {
+	name, fields string
+	change       func(*pycket.Settings)
+	want         string
+}
+
+// noCodec is a codec that a pointer to nothing stands for.
+type noCodec struct{ pycket.JSON }
+
+// New reports every bad setting, whatever else is bad, in a sentence of its own and no other.
+func TestEveryBadSettingIsReported(t *testing.T) {
+	faults := []badSetting{
+		{"no secrets", "Secrets0 Secrets2", func(s *pycket.Settings) { s.Secrets = nil }, "Secrets is empty"},
+		{"short first secret", "Secrets0", func(s *pycket.Settings) { s.Secrets[0] = "HUSH" }, "Secrets[0] is only"},
+		{"short third secret", "Secrets2", func(s *pycket.Settings) { s.Secrets[2] = "HUSH" }, "Secrets[2] is only"},
+		{"idle", "Idle", func(s *pycket.Settings) { s.IdleTimeout = -1 }, "IdleTimeout is"},
+		{"absolute", "Absolute", func(s *pycket.Settings) { s.AbsoluteTimeout = -1 }, "AbsoluteTimeout is"},
+		{"codec", "Codec", func(s *pycket.Settings) { s.Codec = (*noCodec)(nil) }, "Codec is a nil pointer"},
+		{"value bytes", "MaxValueBytes", func(s *pycket.Settings) { s.MaxValueBytes = -1 }, "MaxValueBytes is"},
+		{"session bytes", "MaxSessionBytes", func(s *pycket.Settings) { s.MaxSessionBytes = -1 }, "MaxSessionBytes is"},
+		{"sessions", "MaxSessionsPerUser", func(s *pycket.Settings) { s.MaxSessionsPerUser = -1 }, "MaxSessionsPerUser is"},
+
+		{"name", "Name", func(s *pycket.Settings) { s.Cookies.Name = "a b" }, "Cookies.Name cannot stand"},
+		{"long name", "Name", func(s *pycket.Settings) { s.Cookies.Name = strings.Repeat("n", 5000) }, "Cookies.Name makes a cookie of"},
+		{"path", "Path", func(s *pycket.Settings) { s.Cookies.Path = "x" }, "Cookies.Path must"},
+		{"domain", "Domain", func(s *pycket.Settings) { s.Cookies.Domain = "a;b" }, "Cookies.Domain cannot stand"},
+		{"expires", "ExpiresDays", func(s *pycket.Settings) { s.Cookies.ExpiresDays = -1 }, "Cookies.ExpiresDays is"},
+		{"secure", "Secure", func(s *pycket.Settings) { s.Cookies.Secure = 9 }, "Cookies.Secure is"},
+		{"unknown same site", "SameSite", func(s *pycket.Settings) { s.Cookies.SameSite = 9 }, "Cookies.SameSite is"},
+		{"same site none", "SameSite", func(s *pycket.Settings) { s.Cookies.SameSite = http.SameSiteNoneMode }, "Cookies.SameSite=None is"},
+		{"partitioned", "Partitioned", func(s *pycket.Settings) { s.Cookies.Partitioned = true }, "Cookies.Partitioned is"},
+		{"secure prefix", "Name", func(s *pycket.Settings) { s.Cookies.Name = "__Secure-a" }, "Cookies.Name begins with __Secure-"},
+		{"host prefix", "Name", func(s *pycket.Settings) { s.Cookies.Name = "__Host-a" }, "Cookies.Name begins with __Host-"},
+
+		{"URL", "URL", func(s *pycket.Settings) { s.Redis.URL = "http://HUSH@localhost" }, "Redis.URL has the scheme"},
+		{"timeout", "Timeout", func(s *pycket.Settings) { s.Redis.Timeout = -1 }, "Redis.Timeout is"},
+		{"connections", "MaxConnections", func(s *pycket.Settings) { s.Redis.MaxConnections = -1 }, "Redis.MaxConnections is"},
+		{"sessions' database", "DBSessions alone", func(s *pycket.Settings) { s.Redis.DBSessions = new(-1) }, "Redis.DBSessions is negative"},
+		{"notifications' database", "DBNotifications alone", func(s *pycket.Settings) { s.Redis.DBNotifications = new(-1) }, "Redis.DBNotifications is negative"},
+		{"two databases", "URL DBSessions alone", func(s *pycket.Settings) { s.Redis.URL, s.Redis.DBSessions = "redis:///3", new(4) }, "Redis.URL names database 3"},
+
+		{"cluster and host", "URL cluster", func(s *pycket.Settings) { s.Redis.URL = "redis://a" }, "Redis.URL names a server"},
+		{"cluster, URL", "URL cluster", func(s *pycket.Settings) { s.Redis.URL = "http://HUSH@localhost" }, "Redis.URL has the scheme"},
+		{"cluster, database", "DBSessions cluster", func(s *pycket.Settings) { s.Redis.DBSessions = new(1) }, "a database that is not 0"},
+		{"cluster, brace", "Prefix cluster", func(s *pycket.Settings) { s.Redis.Prefix = "{a}" }, "Redis.Prefix has a brace"},
+		{"cluster, one connection", "MaxConnections cluster", func(s *pycket.Settings) { s.Redis.MaxConnections = 1 }, "Redis.MaxConnections is 1"},
+		{"cluster, first seed", "Cluster0 cluster", func(s *pycket.Settings) { s.Redis.Cluster[0] = "b" }, "Redis.Cluster[0] is no address"},
+		{"cluster, second seed", "Cluster1 cluster", func(s *pycket.Settings) { s.Redis.Cluster[1] = "HUSH:HUSH@b:1" }, "Redis.Cluster[1] is no address"},
+	}
+	check := func(t *testing.T, faults ...badSetting) {
+		t.Helper()
+		s := pycket.Settings{Secrets: []string{secret, otherSecret, secret}}
+		var names []string
+		for _, fault := range faults {
+			if strings.HasSuffix(fault.fields, " cluster") && s.Redis.Cluster == nil {
+				s.Redis.Cluster = []string{"b:1", "c:1"}
+			}
+			fault.change(&s)
+			names = append(names, fault.name)
+		}
+		app, err := heard.newApp(s)
+		if app != nil {
+			t.Errorf("%q: there is an App", names)
+		}
+		text := fmt.Sprint(err)
+		for _, fault := range faults {
+			if strings.Count(text, fault.want) != 1 {
+				t.Errorf("%q: not once %q in:\n%s", names, fault.want, text)
+			}
+		}
+		if strings.Contains(text, "HUSH") {
+			t.Errorf("%q: a secret is repeated in:\n%s", names, text)
+		}
+		lines := strings.Split(text, "\n")
+		for _, line := range lines {
+			if !strings.HasPrefix(line, "pycket: new: ") {
+				t.Errorf("%q: %q has not the form of an error", names, line)
+			}
+		}
+		if len(lines) != len(faults) {
+			t.Errorf("%q: %d sentences for %d faults:\n%s", names, len(lines), len(faults), text)
+		}
+	}
+	together := func(one, other badSetting) bool {
+		both := strings.Fields(one.fields + " " + other.fields)
+		if slices.Contains(both, "cluster") && slices.Contains(both, "alone") {
+			return false
+		}
+		for field := range strings.FieldsSeq(one.fields) {
+			if field != "cluster" && field != "alone" && slices.Contains(strings.Fields(other.fields), field) {
+				return false
+			}
+		}
+		return true
+	}
+
+	t.Run("the four of a first try", func(t *testing.T) {
+		var four []badSetting
+		for _, fault := range faults {
+			switch fault.name {
+			case "name", "path", "no secrets", "connections":
+				four = append(four, fault)
+			}
+		}
+		check(t, four...)
+	})
+	t.Run("each", func(t *testing.T) {
+		for _, fault := range faults {
+			check(t, fault)
+		}
+	})
+	t.Run("each two", func(t *testing.T) {
+		for i, one := range faults {
+			for _, other := range faults[i+1:] {
+				if together(one, other) {
+					check(t, one, other)
+				}
+			}
+		}
+	})
+	// Every fault once more, with as many others as there can be.
+	t.Run("each with all others", func(t *testing.T) {
+		for _, first := range faults {
+			all := []badSetting{first}
+			for _, fault := range faults {
+				if !slices.ContainsFunc(all, func(f badSetting) bool { return !together(f, fault) }) {
+					all = append(all, fault)
+				}
+			}
+			if len(all) < 15 {
+				t.Fatalf("%q has only %d others", first.name, len(all)-1)
+			}
+			check(t, all...)
+		}
+	})
+}

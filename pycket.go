@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"reflect"
 	"time"
 )
 
@@ -77,8 +78,10 @@ func New(s Settings) (*App, error) {
 	if s.Redis.Prefix == "" {
 		s.Redis.Prefix = defaultPrefix
 	}
-	if s.Codec == nil {
+	if v := reflect.ValueOf(s.Codec); s.Codec == nil {
 		s.Codec = JSON{}
+	} else if v.Kind() == reflect.Pointer && v.IsNil() {
+		complain(fmt.Errorf("Codec is a nil pointer of type %T; use a codec that was made, or nil for JSON", s.Codec))
 	}
 	if s.Logger == nil {
 		s.Logger = slog.Default()
@@ -97,10 +100,8 @@ func New(s Settings) (*App, error) {
 	if s.MaxSessionsPerUser < 0 {
 		complain(fmt.Errorf("setting MaxSessionsPerUser is %d; use a positive number, or 0 for any", s.MaxSessionsPerUser))
 	}
-	cookies, err := newCookies(s.Cookies, s.Secrets, s.Redis.Prefix)
-	complain(err)
-	client, db, notificationsDB, err := newRedisClient(&s.Redis)
-	complain(err)
+	cookies := newCookies(s.Cookies, s.Secrets, s.Redis.Prefix, complain)
+	client, db, notificationsDB := newRedisClient(&s.Redis, complain)
 	if len(bad) > 0 {
 		return nil, errors.Join(bad...)
 	}

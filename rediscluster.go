@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -48,13 +47,8 @@ const (
 	redirections = 5
 )
 
-func newRedisCluster(seeds []string, target redisTarget, timeout time.Duration, open func(address string) *redisPool) (*redisCluster, error) {
-	for i, seed := range seeds { // which may hold a password, in the wrong place
-		if host, port, err := net.SplitHostPort(seed); err != nil || host == "" || port == "" {
-			return nil, fmt.Errorf("Redis.Cluster[%d] is no address; use host:port", i)
-		}
-	}
-	return &redisCluster{seeds: slices.Clone(seeds), target: target, timeout: timeout, open: open, servers: map[string]*redisPool{}}, nil
+func newRedisCluster(seeds []string, target redisTarget, timeout time.Duration, open func(address string) *redisPool) *redisCluster {
+	return &redisCluster{seeds: slices.Clone(seeds), target: target, timeout: timeout, open: open, servers: map[string]*redisPool{}}
 }
 
 func (c *redisCluster) do(ctx context.Context, began time.Time, repeatable bool, key, command string, args ...any) (reply, error) {

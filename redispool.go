@@ -100,42 +100,56 @@ var (
 	errClosed    = errors.New("the App is closed")
 )
 
-// newRedisClient checks the settings, fills in defaults and dials nothing. It also says which database is
-// which.
-func newRedisClient(s *RedisSettings) (client redisClient, db, notificationsDB int, err error) {
+// newRedisClient checks the settings, complains of each that is bad, fills in defaults and dials nothing. It
+// also says which database is which. The client is nil if anything was bad.
+func newRedisClient(s *RedisSettings, complain func(error)) (client redisClient, db, notificationsDB int) {
+	good := true
+	bad := func(err error) {
+		good = false
+		complain(err)
+	}
 	switch {
 	case s.Timeout < 0:
-		return nil, 0, 0, fmt.Errorf("Redis.Timeout is %v; use a positive duration, or 0 for %v", s.Timeout, defaultTimeout)
+		bad(fmt.Errorf("Redis.Timeout is %v; use a positive duration, or 0 for %v", s.Timeout, defaultTimeout))
 	case s.Timeout == 0:
 		s.Timeout = defaultTimeout
 	}
 	switch {
 	case s.MaxConnections < 0:
-		return nil, 0, 0, fmt.Errorf("Redis.MaxConnections is %d; use a positive number, or 0 for %d", s.MaxConnections, defaultMaxConnections)
+		bad(fmt.Errorf("Redis.MaxConnections is %d; use a positive number, or 0 for %d", s.MaxConnections, defaultMaxConnections))
 	case s.MaxConnections == 0:
 		s.MaxConnections = defaultMaxConnections
 	}
 	target, err := parseRedisURL(s.URL)
 	if err != nil {
-		return nil, 0, 0, err
+		bad(err)
 	}
 	if len(s.Cluster) > 0 {
-		switch {
-		case target.network == "unix" || target.named:
-			return nil, 0, 0, errors.New("Redis.URL names a server, and Redis.Cluster others; put all into Cluster, and leave only user, password and scheme in the URL, as in rediss://user:password@")
-		case target.db != nil && *target.db != 0, s.DBSessions != nil && *s.DBSessions != 0, s.DBNotifications != nil && *s.DBNotifications != 0:
-			return nil, 0, 0, errors.New("Redis.Cluster is set, and a database that is not 0; a cluster has no other, so leave the databases away")
-		case strings.Contains(s.Prefix, "{"):
-			return nil, 0, 0, errors.New("Redis.Prefix has a brace, and Redis.Cluster is set; leave it away: what stands in braces decides on a key's server, and that is the session's handle")
-		case s.MaxConnections < 2:
-			return nil, 0, 0, errors.New("Redis.MaxConnections is 1; a cluster takes 2 or more a server, since a key on its way from one to another takes a connection to itself")
+		if target.network == "unix" || target.named {
+			bad(errors.New("Redis.URL names a server, and Redis.Cluster others; put all into Cluster, and leave only user, password and scheme in the URL, as in rediss://user:password@"))
 		}
-		client, err := newRedisCluster(s.Cluster, target, s.Timeout, func(address string) *redisPool {
+		if target.db != nil && *target.db != 0 || s.DBSessions != nil && *s.DBSessions != 0 || s.DBNotifications != nil && *s.DBNotifications != 0 {
+			bad(errors.New("Redis.Cluster is set, and a database that is not 0; a cluster has no other, so leave the databases away"))
+		}
+		if strings.Contains(s.Prefix, "{") {
+			bad(errors.New("Redis.Prefix has a brace, and Redis.Cluster is set; leave it away: what stands in braces decides on a key's server, and that is the session's handle"))
+		}
+		if s.MaxConnections == 1 {
+			bad(errors.New("Redis.MaxConnections is 1; a cluster takes 2 or more a server, since a key on its way from one to another takes a connection to itself"))
+		}
+		for i, seed := range s.Cluster { // which may hold a password, in the wrong place
+			if host, port, err := net.SplitHostPort(seed); err != nil || host == "" || port == "" {
+				bad(fmt.Errorf("Redis.Cluster[%d] is no address; use host:port", i))
+			}
+		}
+		if !good {
+			return nil, 0, 0
+		}
+		return newRedisCluster(s.Cluster, target, s.Timeout, func(address string) *redisPool {
 			at := target
 			at.address = address
 			return newRedisPool(at, 0, s.MaxConnections, s.Timeout)
-		})
-		return client, 0, 0, err
+		}), 0, 0
 	}
 	db, notificationsDB = 0, 1
 	if target.db != nil {
@@ -143,17 +157,23 @@ func newRedisClient(s *RedisSettings) (client redisClient, db, notificationsDB i
 	}
 	if s.DBSessions != nil {
 		if target.db != nil && *target.db != *s.DBSessions {
-			return nil, 0, 0, fmt.Errorf("Redis.URL names database %d and Redis.DBSessions %d; name it once", *target.db, *s.DBSessions)
+			bad(fmt.Errorf("Redis.URL names database %d and Redis.DBSessions %d; name it once", *target.db, *s.DBSessions))
 		}
 		db = *s.DBSessions
 	}
 	if s.DBNotifications != nil {
 		notificationsDB = *s.DBNotifications
 	}
-	if db < 0 || notificationsDB < 0 {
-		return nil, 0, 0, errors.New("Redis.DBSessions or Redis.DBNotifications is negative; use the number of a database, from 0 on")
+	if db < 0 {
+		bad(errors.New("Redis.DBSessions is negative; use the number of a database, from 0 on"))
 	}
-	return newRedisPool(target, db, s.MaxConnections, s.Timeout), db, notificationsDB, nil
+	if notificationsDB < 0 {
+		bad(errors.New("Redis.DBNotifications is negative; use the number of a database, from 0 on"))
+	}
+	if !good {
+		return nil, 0, 0
+	}
+	return newRedisPool(target, db, s.MaxConnections, s.Timeout), db, notificationsDB
 }
 
 func newRedisPool(target redisTarget, db, connections int, timeout time.Duration) *redisPool {
