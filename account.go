@@ -81,7 +81,7 @@ func (q *request) bind(user string, args []any, login bool) error {
 		return nil // nobody's session, and nobody's it stays
 	}
 	if login && q.id != nil && q.committed.Load() {
-		return ErrHeadersSent
+		return q.app.warnings.headersSent()
 	}
 	pairs := len(args)
 	agent := q.http.UserAgent()
@@ -175,7 +175,7 @@ func (m *SessionManager) remember(idle time.Duration) error {
 	}
 	defer q.mu.Unlock()
 	if q.committed.Load() {
-		return ErrHeadersSent
+		return q.app.warnings.headersSent()
 	}
 	if _, err := q.write(&q.app.store.remember, []any{nil, idle.Milliseconds()}); err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -59,7 +60,8 @@ const (
 	// X-Forwarded-Proto or Forwarded. A client that lies about it harms only its own cookie.
 	SecureAuto SecurePolicy = iota
 
-	// SecureAlways always sets Secure. Browsers make an exception for http://localhost.
+	// SecureAlways always sets Secure. Browsers drop such a cookie if it comes by plain HTTP, but from
+	// http://localhost; the Logger gets a line when that happens first.
 	SecureAlways
 )
 
@@ -345,7 +347,30 @@ func (c *cookies) line(r *http.Request, value string) string {
 }
 
 func (c *cookies) secure(r *http.Request) bool {
-	if c.policy == SecureAlways || r.TLS != nil {
+	return c.policy == SecureAlways || overTLS(r)
+}
+
+// dropped tells whether the browser will drop a cookie since it is Secure and comes by plain HTTP. Browsers make an
+// exception for the machine that they run on.
+func (c *cookies) dropped(r *http.Request) bool {
+	return c.policy == SecureAlways && !overTLS(r) && !isLocal(r.Host)
+}
+
+// isLocal tells whether a host, maybe with a port, is the machine itself.
+func isLocal(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	if ip := net.ParseIP(strings.Trim(host, "[]")); ip != nil {
+		return ip.IsLoopback()
+	}
+	host = strings.ToLower(host)
+	return host == "localhost" || strings.HasSuffix(host, ".localhost")
+}
+
+// overTLS tells whether the browser sent the request by TLS, to this server or to a proxy that says so.
+func overTLS(r *http.Request) bool {
+	if r.TLS != nil {
 		return true
 	}
 	proto, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Proto"), ",")

@@ -10,8 +10,8 @@ import (
 // names the operation and, where there is one, the key, and wraps its cause.
 var (
 	// ErrNotBound is returned by the managers of a mixin that nothing bound to a request: the handler
-	// was not made by [Handler], [HandlerFunc] or [Bind].
-	ErrNotBound = errors.New("the mixin is not bound to a request: serve the handler through pycket.Handler, pycket.HandlerFunc or pycket.Bind")
+	// was not made by [Handler], [HandlerFunc] or [Bind], or does not embed the mixin.
+	ErrNotBound = errors.New("the mixin is not bound to a request: embed it, and serve the handler through pycket.Handler, pycket.HandlerFunc or pycket.Bind, which takes a pointer")
 
 	// ErrNoApp is returned when the request did not come through [App.Wrap].
 	ErrNoApp = errors.New("the request did not come through App.Wrap: wrap the server's handler")

@@ -64,7 +64,7 @@ type manager struct {
 // enter begins an operation. If it returns no error, the request is locked.
 func (m *manager) enter() (*request, error) {
 	if m.cause != nil {
-		return nil, m.cause
+		return nil, stray(m.cause)
 	}
 	return m.request, m.request.enter()
 }
@@ -73,7 +73,7 @@ func (m *manager) enter() (*request, error) {
 // before the request is locked: codecs run code of the application, which may use the session itself.
 func (m *manager) write(encode func(*request) ([]any, error), operation func(*request, []any) error) error {
 	if m.cause != nil {
-		return m.cause
+		return stray(m.cause)
 	}
 	args, err := encode(m.request)
 	if err != nil || len(args) == 0 {

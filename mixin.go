@@ -1,6 +1,12 @@
 package pycket
 
-import "net/http"
+import (
+	"cmp"
+	"net/http"
+	"reflect"
+	"slices"
+	"sync"
+)
 
 // A SessionMixin gives a handler struct that embeds it, by value, the method Session. It is bound to a
 // request by [Handler], [HandlerFunc] or [Bind].
@@ -66,7 +72,8 @@ type (
 //
 //	mux.Handle("/", pycket.Handler(Main{DB: db}))
 //
-// It panics, when the handler is made, if a mixin is embedded as a pointer: requests would share it.
+// It panics, when the handler is made, if requests would share a mixin, since it is a pointer, or would not be
+// bound to it, since it is a field with a name or is embedded by two ways.
 func Handler[T any, P interface {
 	*T
 	http.Handler
@@ -78,33 +85,118 @@ func Handler[T any, P interface {
 //
 //	mux.Handle("POST /cart", pycket.HandlerFunc(Shop{DB: db}, (*Shop).AddToCart))
 func HandlerFunc[T any](prototype T, serve func(*T, http.ResponseWriter, *http.Request)) http.Handler {
-	one, other := prototype, prototype
-	if sharesMixin(&one, &other) {
-		panic("pycket: Handler: embed the mixins by value, not as pointers: requests would share them")
+	if fault := misplacedMixin(reflect.TypeFor[T]()); fault != "" {
+		panic("pycket: Handler: " + fault)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := prototype
-		Bind(&h, w, r)
+		bind(&h, w, r)
 		serve(&h, w, r)
 	})
 }
 
 // Bind binds the mixins that a handler embeds to a request, for frameworks that make a handler for
-// each request themselves. handler is a pointer to the struct. What embeds no mixin is left alone.
+// each request themselves. handler is a pointer to the struct. What has no mixin is left alone; where there are
+// some that can't be bound, since handler is no pointer or they are fields with names, their operations return
+// [ErrNotBound], and the App's Logger gets a line.
 func Bind(handler any, w http.ResponseWriter, r *http.Request) {
-	if h, ok := handler.(sessionMixed); ok {
-		h.sessionPair().bind(w, r)
+	if bind(handler, w, r) {
+		return
 	}
-	if h, ok := handler.(notificationMixed); ok {
-		h.notificationPair().bind(w, r)
+	t := reflect.TypeOf(handler)
+	if q := requestOf(w, r); q != nil && t != nil && hasMixins(t) {
+		q.app.warnings.unbindable(t)
 	}
 }
 
-// sharesMixin tells whether two copies of a handler have a mixin in common.
-func sharesMixin(one, other any) bool {
-	if h, ok := one.(sessionMixed); ok && h.sessionPair() == other.(sessionMixed).sessionPair() {
-		return true
+// bind tells whether there was something to bind.
+func bind(handler any, w http.ResponseWriter, r *http.Request) bool {
+	session, one := handler.(sessionMixed)
+	if one {
+		session.sessionPair().bind(w, r)
 	}
-	h, ok := one.(notificationMixed)
-	return ok && h.notificationPair() == other.(notificationMixed).notificationPair()
+	notification, other := handler.(notificationMixed)
+	if other {
+		notification.notificationPair().bind(w, r)
+	}
+	return one || other
 }
+
+// mixinField is where a mixin stands in a handler.
+type mixinField struct {
+	path    string // as in Shop.base.SessionMixin
+	mixin   reflect.Type
+	depth   int  // of embedding; -1 if it, or what it stands in, has a name
+	pointer bool // the mixin, or what it stands in
+}
+
+var mixinTypes = []reflect.Type{reflect.TypeFor[SessionMixin](), reflect.TypeFor[NotificationMixin]()}
+
+// mixinFields are the mixins of a type. What a pointer with a name leads to is none of its own, unless that is a
+// mixin itself.
+func mixinFields(t reflect.Type) (list []mixinField) {
+	var met []reflect.Type // by pointers, which can lead in circles
+	var walk func(t reflect.Type, at mixinField)
+	walk = func(t reflect.Type, at mixinField) {
+		if t.Kind() == reflect.Pointer {
+			t = t.Elem()
+			if slices.Contains(met, t) || at.depth < 0 && !slices.Contains(mixinTypes, t) {
+				return
+			}
+			met = append(met, t)
+			at.pointer = true
+		}
+		if slices.Contains(mixinTypes, t) {
+			at.mixin = t
+			list = append(list, at)
+			return
+		}
+		if t.Kind() != reflect.Struct {
+			return
+		}
+		for f := range t.Fields() {
+			depth := at.depth + 1
+			if at.depth < 0 || !f.Anonymous {
+				depth = -1
+			}
+			walk(f.Type, mixinField{path: at.path + "." + f.Name, depth: depth, pointer: at.pointer})
+		}
+	}
+	walk(t, mixinField{path: cmp.Or(t.Name(), "struct")})
+	return list
+}
+
+// misplacedMixin says what is wrong with the mixins of a type of which each request gets a copy, "" if nothing
+// is.
+func misplacedMixin(t reflect.Type) string {
+	fields := mixinFields(t)
+	if slices.ContainsFunc(fields, func(f mixinField) bool { return f.pointer }) {
+		return "embed the mixins by value, not as pointers: requests would share them"
+	}
+	for _, f := range fields {
+		// Go promotes the methods of what is embedded least deep, if that is one.
+		if f.depth < 0 || slices.ContainsFunc(fields, func(g mixinField) bool {
+			return g != f && g.mixin == f.mixin && g.depth >= 0 && g.depth <= f.depth
+		}) {
+			return "no request would be bound to the mixin " + f.path + ": embed each mixin once, by value"
+		}
+	}
+	return ""
+}
+
+// hasMixins tells whether there are mixins in a type, or in what it points to.
+func hasMixins(t reflect.Type) bool {
+	if has, known := mixed.Load(t); known {
+		return has.(bool)
+	}
+	inner := t
+	for inner.Kind() == reflect.Pointer {
+		inner = inner.Elem()
+	}
+	has := len(mixinFields(inner)) > 0
+	mixed.Store(t, has)
+	return has
+}
+
+// mixed remembers what hasMixins has found out: Bind asks in every request.
+var mixed sync.Map

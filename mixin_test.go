@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -244,4 +245,142 @@ func TestSharedMixinIsRefused(t *testing.T) {
 			pycket.Handler(prototype)
 		})
 	}
+}
+
+// What a handler may look like, and what it may not.
+type (
+	namedSession struct{ session pycket.SessionMixin }
+	namedNotes   struct{ Notes pycket.NotificationMixin }
+	oneNamed     struct {
+		pycket.SessionMixin
+		Notes pycket.NotificationMixin
+	}
+	namedBase struct{ base bare }
+	otherBase struct{ pycket.SessionMixin }
+	twoBases  struct {
+		bare
+		otherBase
+	}
+	baseAndOwn struct {
+		otherBase
+		pycket.SessionMixin
+	}
+	namedPointer struct{ session *pycket.SessionMixin }
+	pointerBase  struct{ *bare }
+	fineBase     struct {
+		bare
+		Other *otherBase // somebody else's
+		Name  string
+	}
+	noMixin struct{ Next *noMixin }
+)
+
+func wantPanic(t *testing.T, want string, f func()) {
+	t.Helper()
+	defer func() {
+		t.Helper()
+		var got string
+		if r := recover(); r != nil {
+			got = fmt.Sprint(r)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	}()
+	f()
+}
+
+func making[T any](prototype T) func() {
+	return func() { pycket.HandlerFunc(prototype, func(*T, http.ResponseWriter, *http.Request) {}) }
+}
+
+// A mixin that no request would be bound to is a mistake of whoever wrote the handler: he is told at once.
+func TestMisplacedMixinIsRefused(t *testing.T) {
+	misplaced := func(field string) string {
+		return "pycket: Handler: no request would be bound to the mixin " + field + ": embed each mixin once, by value"
+	}
+	const shared = "pycket: Handler: embed the mixins by value, not as pointers: requests would share them"
+	for name, test := range map[string]struct {
+		make func()
+		want string
+	}{
+		"a named field":               {making(namedSession{}), misplaced("namedSession.session")},
+		"a named field, notes":        {making(namedNotes{}), misplaced("namedNotes.Notes")},
+		"one of two is named":         {making(oneNamed{}), misplaced("oneNamed.Notes")},
+		"in a named field":            {making(namedBase{}), misplaced("namedBase.base.SessionMixin")},
+		"by two ways":                 {making(twoBases{}), misplaced("twoBases.bare.SessionMixin")},
+		"embedded, and in a base":     {making(baseAndOwn{}), misplaced("baseAndOwn.otherBase.SessionMixin")},
+		"a named pointer":             {making(namedPointer{}), shared},
+		"a named pointer, set":        {making(namedPointer{new(pycket.SessionMixin)}), shared},
+		"in a base that is a pointer": {making(pointerBase{}), shared},
+		"the same, set":               {making(pointerBase{new(bare)}), shared},
+		"a pointer as the prototype":  {making(new(bare)), shared},
+
+		"in a base":     {making(fineBase{}), ""},
+		"no mixin":      {making(noMixin{}), ""},
+		"a mixin alone": {making(pycket.SessionMixin{}), ""},
+		"no struct":     {making(1), ""},
+		"a time":        {making(struct{ at time.Time }{}), ""},
+	} {
+		t.Run(name, func(t *testing.T) { wantPanic(t, test.want, test.make) })
+	}
+}
+
+// Bind runs in requests, which nothing of the library ends by a panic: what it can't bind stays unbound, and a
+// line for each type of handler says so.
+func TestBindSaysWhatItCannotBind(t *testing.T) {
+	log, logger := newJournal()
+	app := newApp(t, pycket.Settings{Secrets: []string{secret}, Logger: logger})
+	visit := func(handler any, use func() error) {
+		t.Helper()
+		app.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			pycket.Bind(handler, w, r)
+			if err := use(); !errors.Is(err, pycket.ErrNotBound) {
+				t.Errorf("%T: %v, want ErrNotBound", handler, err)
+			}
+		})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+	}
+	var value bare
+	pointer := &value
+	var named namedSession
+	var based namedBase
+	for range 3 {
+		visit(value, func() error { return value.Session().Set("a", 1) })
+		visit(&pointer, func() error { return value.Notifications().Set("a", 1) })
+		visit(&named, func() error { return named.session.Session().Set("a", 1) })
+		visit(&based, func() error { return based.base.Session().Set("a", 1) })
+	}
+	var said []string
+	for _, w := range log.warnings(t) {
+		said = append(said, w.Level+" "+w.Msg)
+	}
+	want := []string{
+		"ERROR pycket: Bind got a pycket_test.bare, and can't bind its mixins: give it a pointer to a struct that embeds them",
+		"ERROR pycket: Bind got a **pycket_test.bare, and can't bind its mixins: give it a pointer to a struct that embeds them",
+		"ERROR pycket: Bind got a *pycket_test.namedSession, and can't bind its mixins: give it a pointer to a struct that embeds them",
+		"ERROR pycket: Bind got a *pycket_test.namedBase, and can't bind its mixins: give it a pointer to a struct that embeds them",
+	}
+	if diff := cmp.Diff(want, said); diff != "" {
+		t.Errorf("the log (-want +got):\n%s", diff)
+	}
+
+	// What can be bound is, and what has no mixin is left alone.
+	quiet, logger := newJournal()
+	app = newApp(t, pycket.Settings{Secrets: []string{secret}, Logger: logger})
+	app.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusOK)
+		var whole fineBase
+		for _, handler := range []any{&whole, &named.session, &based.base, pointerBase{pointer}, new(noMixin), noMixin{}, 1, nil} {
+			pycket.Bind(handler, w, r)
+		}
+		for _, m := range []*pycket.SessionManager{whole.Session(), named.session.Session(), based.base.Session(), pointer.Session()} {
+			if found, err := m.Has("a"); found || err != nil {
+				t.Error(found, err)
+			}
+		}
+	})).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+	if got := quiet.String(); got != "" {
+		t.Errorf("the log: %s", got)
+	}
+	pycket.Bind(value, httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)) // and no App
 }

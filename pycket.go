@@ -41,8 +41,8 @@ type Settings struct {
 	// 0 means any number.
 	MaxSessionsPerUser int
 
-	// Logger gets what has no caller to be returned to. nil means slog.Default(). No id, cookie, secret
-	// or stored value is ever logged.
+	// Logger gets what has no caller to be returned to, and what a caller may not have looked at. nil means
+	// slog.Default(). No id, cookie, secret or stored value is ever logged.
 	Logger *slog.Logger
 }
 

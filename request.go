@@ -218,7 +218,7 @@ func (q *request) writeAs(s *script, args []any, prepare func(began time.Time, f
 		fresh := q.id == nil
 		if fresh {
 			if q.committed.Load() {
-				return answer{}, ErrHeadersSent
+				return answer{}, q.app.warnings.headersSent()
 			}
 			q.adopt(newID())
 		}
@@ -308,7 +308,7 @@ func (q *request) rotate() error {
 		return nil // the first write makes a new id anyway
 	}
 	if q.committed.Load() {
-		return ErrHeadersSent
+		return q.app.warnings.headersSent()
 	}
 	next := q.id.rotated()
 	v, _, err := q.inquire(&q.app.store.rotate, next.verifier)
@@ -365,6 +365,9 @@ func (q *request) headers(h http.Header) {
 		if line, err = q.app.cookies.set(q.http, q.id, q.lifetime); err != nil {
 			q.app.logger.Error("pycket: the session's cookie cannot be made", "error", err)
 			return
+		}
+		if q.app.cookies.dropped(q.http) {
+			q.app.warnings.plain()
 		}
 	case deleteCookie:
 		line = q.app.cookies.delete(q.http)

@@ -7,11 +7,15 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/pycket/pycket"
 )
@@ -239,4 +243,148 @@ func TestQuietCookies(t *testing.T) {
 			t.Errorf("the log: %s", log)
 		}
 	})
+}
+
+// A Secure cookie over plain HTTP is one that browsers drop, and users would sign in forever: that is said
+// once, unless the host is one for which browsers make an exception.
+func TestSecureCookieOverPlainHTTP(t *testing.T) {
+	for name, test := range map[string]struct {
+		policy       pycket.SecurePolicy
+		host, header string
+		want         bool
+	}{
+		"plain":              {pycket.SecureAlways, "shop.example", "", true},
+		"with a port":        {pycket.SecureAlways, "shop.example:8080", "", true},
+		"an address":         {pycket.SecureAlways, "192.0.2.1:80", "", true},
+		"an address, IPv6":   {pycket.SecureAlways, "[2001:db8::1]:80", "", true},
+		"as good as no host": {pycket.SecureAlways, "notlocalhost", "", true},
+		"a plain proxy":      {pycket.SecureAlways, "shop.example", "X-Forwarded-Proto: http", true},
+		"a proxy with TLS":   {pycket.SecureAlways, "shop.example", "X-Forwarded-Proto: https", false},
+		"RFC 7239":           {pycket.SecureAlways, "shop.example", "Forwarded: proto=https", false},
+		"localhost":          {pycket.SecureAlways, "localhost", "", false},
+		"localhost, port":    {pycket.SecureAlways, "LocalHost:8080", "", false},
+		"below localhost":    {pycket.SecureAlways, "shop.localhost:8080", "", false},
+		"loopback":           {pycket.SecureAlways, "127.0.0.2:8080", "", false},
+		"loopback, IPv6":     {pycket.SecureAlways, "[::1]:8080", "", false},
+		"SecureAuto":         {pycket.SecureAuto, "shop.example", "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bothServers(t, func(t *testing.T, server *redisServer) {
+				log, logger := newJournal()
+				s := settings(server)
+				s.Logger, s.Cookies.Secure = logger, test.policy
+				site := newSite(t, s)
+				visit := func(op string) {
+					t.Helper()
+					r, err := http.NewRequest("GET", site.URL+"/?op="+op, nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					r.Host = test.host
+					if name, value, ok := strings.Cut(test.header, ": "); ok {
+						r.Header.Set(name, value)
+					}
+					if _, err := newBrowser(t, site.URL).send(r); err != nil {
+						t.Fatal(err)
+					}
+				}
+				visit("get:a")
+				if got := log.String(); got != "" {
+					t.Errorf("no cookie is set, and the log says: %s", got)
+				}
+				parallel(4, func(int) { visit("set:a:x") })
+				list := log.warnings(t)
+				if !test.want && len(list) > 0 {
+					t.Errorf("the log: %s", log)
+				}
+				if test.want && (len(list) != 1 || list[0].Level != "WARN" || !strings.Contains(list[0].Msg, "X-Forwarded-Proto")) {
+					t.Errorf("not one warning:\n%s", log)
+				}
+				if strings.Contains(log.String(), "shop") {
+					t.Errorf("a client's own words are in the log: %s", log)
+				}
+			})
+		})
+	}
+}
+
+// A write that is refused since the headers are gone leaves a trace, even if the handler ignores its error: a
+// line a minute, without the name. The clock is a fake one, so there is no network: nothing of this asks Redis.
+func TestRefusedWritesAreLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, logger := newJournal()
+		app, err := heard.newApp(pycket.Settings{Secrets: []string{secret}, Logger: logger})
+		if err != nil {
+			t.Fatal(err)
+		}
+		visit := func(use func(s *pycket.SessionManager, n *pycket.NotificationManager)) {
+			handler := app.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.WriteHeader(http.StatusOK)
+				use(pycket.NewSessionManager(w, r), pycket.NewNotificationManager(w, r))
+			}))
+			handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+		}
+		want := func(skipped ...int) {
+			t.Helper()
+			var got []int
+			for _, w := range log.warnings(t) {
+				if w.Level != "WARN" || !strings.HasPrefix(w.Msg, "pycket: ") || !strings.Contains(log.String(), pycket.ErrHeadersSent.Error()) {
+					t.Errorf("the log: %s", log)
+				}
+				got = append(got, w.Skipped)
+			}
+			if diff := cmp.Diff(skipped, got); diff != "" {
+				t.Errorf("skipped (-want +got):\n%s", diff)
+			}
+		}
+		visit(func(s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			s.Set("a telling name", "a telling value")
+		})
+		want(0)
+		visit(func(s *pycket.SessionManager, n *pycket.NotificationManager) {
+			s.SetMany(pycket.Values{"a telling name": 1})
+			s.Increment("a telling name", 1)
+			s.Login("a telling name", nil)
+			s.Remember(time.Hour)
+			n.Set("a telling name", 1)
+			n.Add("a telling name", "a telling text")
+		})
+		time.Sleep(time.Minute - time.Nanosecond)
+		visit(func(s *pycket.SessionManager, _ *pycket.NotificationManager) { s.Set("a telling name", 1) })
+		want(0)
+		time.Sleep(time.Nanosecond)
+		visit(func(s *pycket.SessionManager, _ *pycket.NotificationManager) { s.Set("a telling name", 1) })
+		want(0, 7)
+		if strings.Contains(log.String(), "telling") {
+			t.Errorf("the log names something: %s", log)
+		}
+	})
+}
+
+// So does whatever is done with a mixin that is not bound, or in a request without an App, which have no
+// Logger: it is this process's default. Only a process that has done nothing of the kind before can tell.
+func TestUnboundIsLogged(t *testing.T) {
+	const child = "PYCKET_TEST_UNBOUND"
+	if os.Getenv(child) != "" {
+		for range 3 {
+			new(pycket.SessionMixin).Session().Set("a telling name", 1)
+			new(pycket.NotificationMixin).Notifications().Delete("a telling name")
+			pycket.NewSessionManager(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)).Set("a telling name", 1)
+		}
+		return
+	}
+	command := exec.Command(os.Args[0], "-test.run=^TestUnboundIsLogged$")
+	command.Env = append(os.Environ(), child+"=1")
+	out, err := command.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, sentinel := range []error{pycket.ErrNotBound, pycket.ErrNoApp} {
+		if n := strings.Count(string(out), sentinel.Error()); n != 1 {
+			t.Errorf("%d lines, want one, of %q in:\n%s", n, sentinel, out)
+		}
+	}
+	if strings.Contains(string(out), "telling") || !strings.Contains(string(out), "WARN pycket: ") {
+		t.Errorf("the log: %s", out)
+	}
 }
