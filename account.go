@@ -157,8 +157,9 @@ func sinceEpoch(text []byte, from func(int64) time.Time) time.Time {
 
 // Remember makes the session last: its idle timeout becomes this one, and its cookie stays when the
 // browser is closed, for as long, up to 400 days. The cookie is renewed while the session is used, at most
-// once per tenth of its life. It returns ErrHeadersSent, and does nothing, if the cookie could not be sent.
-// Settings.AbsoluteTimeout holds all the same.
+// once per tenth of its life. It returns ErrHeadersSent, and does nothing, if the cookie could not be sent. The cookie
+// is sent with the response's headers, if Redis then says that no other request has given the session a new
+// id; else the Logger gets a line. Settings.AbsoluteTimeout holds all the same.
 func (m *SessionManager) Remember(idle time.Duration) error {
 	return failed("remember", m.remember(idle))
 }
@@ -318,8 +319,16 @@ func (q *request) due() bool {
 		return false
 	}
 	v, _, err := q.inquire(&q.app.store.read, "", flag(false))
+	if v == rotated {
+		err = errNewID
+	}
+	if q.renew && err != nil && !errors.Is(err, context.Canceled) { // then nobody is there to get it
+		q.app.warnings.forgotten(err)
+	}
 	return err == nil && v == done
 }
+
+var errNewID = errors.New("another request has given the session a new id meanwhile, and its cookie stands")
 
 // clearSiteData tells the browser to forget what it has kept of the site: caches and what scripts have
 // stored (https://www.w3.org/TR/clear-site-data/). Cookies are not named: one of them may just be set.

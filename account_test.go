@@ -492,6 +492,44 @@ func TestRemember(t *testing.T) {
 	})
 }
 
+// Remember has returned nil, and then the browser can't be given the cookie that lasts: that leaves a trace, of which
+// a session that has ended meanwhile has no need.
+func TestRememberedCookieIsNotSent(t *testing.T) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
+		for name, test := range map[string]struct {
+			meanwhile func(site *site, b *browser)
+			want      string // in the log
+		}{
+			"nothing":       {func(*site, *browser) {}, ""},
+			"Redis fails":   {func(site *site, _ *browser) { site.app.Close() }, pycket.ErrUnavailable.Error()},
+			"a new id":      {func(_ *site, b *browser) { b.must("rotate") }, "new id"},
+			"the end":       {func(_ *site, b *browser) { b.must("destroy") }, ""},
+			"it is renewed": {func(_ *site, b *browser) { b.must("get:a") }, ""},
+		} {
+			t.Run(name, func(t *testing.T) {
+				log, logger := newJournal()
+				s := settings(server)
+				s.Logger = logger
+				site := newSite(t, s)
+				b := site.browser()
+				b.must("set:a:x")
+				tab := b.tab()
+				a, list := site.whileHeld(b, []string{"remember", "hold"}, func() { test.meanwhile(site, tab) })
+				if list[0].Err != "" {
+					t.Fatal(list)
+				}
+				lines := log.warnings(t)
+				if test.want == "" && len(lines) > 0 {
+					t.Errorf("the log: %s", log)
+				}
+				if test.want != "" && (len(lines) != 1 || lines[0].Level != "WARN" || !strings.Contains(log.String(), test.want) || a.setsCookie()) {
+					t.Errorf("a cookie is set: %v; the log: %s", a.setsCookie(), log)
+				}
+			})
+		}
+	})
+}
+
 // handleCookie runs a request with a cookie, without a server around it.
 func handleCookie(site *site, cookie string, use func(*pycket.SessionManager)) *http.Response {
 	r := newRequest()

@@ -17,9 +17,9 @@ type warnings struct {
 	logger *slog.Logger
 	salt   [32]byte
 
-	forgeries, refusals limit
-	insecure            sync.Once
-	unbound             sync.Map // the types of handlers that were warned of
+	forgeries, refusals, losses limit
+	insecure                    sync.Once
+	unbound                     sync.Map // the types of handlers that were warned of
 }
 
 // A limit lets one warning through, and then none for a while.
@@ -76,6 +76,14 @@ func (w *warnings) headersSent() error {
 		w.logger.Warn("pycket: a write was refused: write to the session before the response", "error", ErrHeadersSent, "skipped", skipped)
 	}
 	return ErrHeadersSent
+}
+
+// forgotten warns of a session that is remembered, while its browser was not told: that drops the cookie when it is
+// closed.
+func (w *warnings) forgotten(cause error) {
+	if skipped, ok := w.losses.pass(betweenMistakes); ok {
+		w.logger.Warn("pycket: the cookie of a session that is to be remembered was not sent", "error", cause, "skipped", skipped)
+	}
 }
 
 // plain warns of a cookie that the browser drops, since it is Secure and came by plain HTTP.
