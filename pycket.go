@@ -136,9 +136,12 @@ func (a *App) Wrap(next http.Handler) http.Handler {
 	})
 }
 
-// Ping asks Redis for a sign of life; in a cluster, every server that has slots.
+// Ping shows that Redis can be worked with: that it answers, that sessions and notifications can be read, written and
+// deleted under Redis.Prefix, and that the user in Redis.URL may do all that it takes; in a cluster, on every
+// server that has slots. If not, its error says why, and what to do. It makes keys that it deletes in the same
+// step, in two round trips to each server.
 func (a *App) Ping(ctx context.Context) error {
-	return failed("ping", a.store.redis.ping(ctx))
+	return failed("ping", a.store.ping(ctx))
 }
 
 // Close closes the connections to Redis. Operations after it return [ErrUnavailable].

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -337,24 +338,24 @@ func (c *redisCluster) adopt(found *layout) {
 	}
 }
 
-// ping asks every server that has slots, and wants every slot to have one.
-func (c *redisCluster) ping(ctx context.Context) error {
-	began := time.Now()
-	servers := map[*redisPool]bool{}
-	for slot := range redisc.HashSlots {
-		server, err := c.serverOf(ctx, slot, began.Add(c.timeout))
-		if err != nil {
-			return unavailable(err)
+// probes wants every slot to have a server.
+func (c *redisCluster) probes(ctx context.Context, began time.Time) (list []probe, err error) {
+	var slots [redisc.HashSlots]*redisPool
+	left := map[*redisPool]bool{}
+	for slot := range slots {
+		if slots[slot], err = c.serverOf(ctx, slot, began.Add(c.timeout)); err != nil {
+			return nil, unavailable(err)
 		}
-		servers[server] = true
+		left[slots[slot]] = true
 	}
-	for server := range servers {
-		if _, err := server.do(ctx, began, true, "", "PING"); err != nil {
-			c.learn()
-			return err
+	for i := 0; len(left) > 0; i++ { // until there is a tag for each
+		tag := "ping" + strconv.Itoa(i)
+		if server := slots[redisc.Slot(tag)]; left[server] {
+			delete(left, server)
+			list = append(list, probe{tag, server.address})
 		}
 	}
-	return nil
+	return list, nil
 }
 
 func (c *redisCluster) close() error {

@@ -74,8 +74,8 @@ type redisClient interface {
 	// command is tried again if its connection broke under it, on a new one.
 	do(ctx context.Context, began time.Time, repeatable bool, key, command string, args ...any) (reply, error)
 
-	// ping asks every server for a sign of life.
-	ping(ctx context.Context) error
+	// probes gives one for every server that keeps keys, to try what can be done there.
+	probes(ctx context.Context, began time.Time) ([]probe, error)
 
 	// close waits for what is on its way, which ends within the timeout.
 	close() error
@@ -356,9 +356,8 @@ func (p *redisPool) acquire(ctx context.Context, deadline time.Time) error {
 	}
 }
 
-func (p *redisPool) ping(ctx context.Context) error {
-	_, err := p.do(ctx, time.Now(), true, "", "PING")
-	return err
+func (p *redisPool) probes(context.Context, time.Time) ([]probe, error) {
+	return []probe{{tag: "ping"}}, nil
 }
 
 func (p *redisPool) close() error {

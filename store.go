@@ -26,6 +26,7 @@ type store struct {
 	notify, peek, take, add, drain                    script
 	login, remember, revoke, list, members            script
 	enlist, listed, prune                             script // in a cluster
+	probe                                             script
 }
 
 // reserved begins the names of pycket's own fields.
@@ -105,6 +106,7 @@ func newStore(redis redisClient, s Settings, db, notificationsDB int) (*store, e
 		{&st.enlist, "enlist", true},
 		{&st.listed, "listed", true},
 		{&st.prune, "prune", true},
+		{&st.probe, "ping", true},
 	} {
 		body, err := expand("scripts/" + load.file + ".lua")
 		if err != nil {

@@ -1,0 +1,367 @@
+package pycket_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gomodule/redigo/redis"
+
+	"github.com/pycket/pycket"
+)
+
+// refused wants a Ping to fail in words, and to leave nothing.
+func refused(t *testing.T, server *redisServer, app *pycket.App, words ...string) {
+	t.Helper()
+	wantError(t, app.Ping(t.Context()), pycket.ErrUnavailable, append(words, "pycket: ping: ")...)
+	if keys := append(server.keys(0), server.keys(1)...); len(keys) > 0 {
+		t.Errorf("Ping leaves %q", keys)
+	}
+}
+
+// Ping leaves nothing, and is two round trips: the first time, and again.
+func TestPing(t *testing.T) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
+		app := newApp(t, settings(server))
+		for range 2 {
+			if err := app.Ping(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		server.do(0, "SCRIPT", "FLUSH")
+		if err := app.Ping(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if keys := append(server.keys(0), server.keys(1)...); len(keys) > 0 {
+			t.Errorf("Ping leaves %q", keys)
+		}
+	})
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		proxy := newProxy(t, server)
+		s := settings(server)
+		s.Redis.URL = "redis://" + proxy.addr
+		app := newApp(t, s)
+		for range 2 {
+			if n := proxy.trips(func() {
+				if err := app.Ping(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}); n != 2 {
+				t.Errorf("Ping takes %d round trips, want 2", n)
+			}
+		}
+	})
+}
+
+// What Ping makes it gives a time to live at once, and takes away again.
+func TestPingKeysExpire(t *testing.T) {
+	server := startRedis(t)
+	wait := listen(t, server, "MONITOR")
+	if err := newApp(t, settings(server)).Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+	server.do(0, "ECHO", "the end of the tour")
+	there := map[string]bool{} // whether it has a time to live
+	made := 0
+	for _, m := range regexp.MustCompile(`\[(\d+) lua\] "([^"]*)" "([^"]*)"`).FindAllStringSubmatch(wait(), -1) {
+		key := m[1] + " " + m[3]
+		if m[2] != "PEXPIRE" {
+			for other, expires := range there {
+				if !expires {
+					t.Errorf("%s has no time to live when %s %s comes", other, m[2], key)
+				}
+			}
+		}
+		switch m[2] {
+		case "HSET", "HSETNX", "HINCRBY", "RPUSH", "ZADD":
+			made++
+			if !there[key] {
+				there[key] = false
+			}
+		case "PEXPIRE":
+			if _, is := there[key]; is {
+				there[key] = true
+			}
+		case "DEL":
+			delete(there, key)
+		}
+	}
+	if made == 0 || len(there) > 0 {
+		t.Errorf("%d times something was made; left: %v", made, there)
+	}
+}
+
+// Ping tries every command that the scripts use: else it can't tell whether they are allowed.
+func TestPingTriesEverything(t *testing.T) {
+	commands := regexp.MustCompile(`'([A-Z]{3,})'`)
+	tried := map[string]bool{}
+	ping, err := os.ReadFile("scripts/ping.lua")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range commands.FindAllStringSubmatch(string(ping), -1) {
+		tried[m[1]] = true
+	}
+	calls := regexp.MustCompile(`redis\.p?call[,(] *'([A-Z]+)'`)
+	files, _ := filepath.Glob("scripts/*.lua")
+	parts, _ := filepath.Glob("scripts/parts/*.lua")
+	for _, file := range append(files, parts...) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range calls.FindAllStringSubmatch(string(text), -1) {
+			if !tried[m[1]] {
+				t.Errorf("%s uses %s, which ping.lua does not try", file, m[1])
+			}
+		}
+	}
+}
+
+// documentedRights are those that docs/settings.md asks for, as ACL SETUSER takes them after the user's name.
+func documentedRights(t *testing.T) []string {
+	t.Helper()
+	text, err := os.ReadFile("docs/settings.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`(?m)^    ACL SETUSER pycket (.*)$`).FindSubmatch(text)
+	if m == nil {
+		t.Fatal("docs/settings.md has no line for ACL SETUSER")
+	}
+	return strings.Fields(string(m[1]))
+}
+
+// The rights that are documented are those that it takes: with them everything works, and without any of them Ping
+// says so, and which it is.
+func TestRights(t *testing.T) {
+	rights := documentedRights(t)
+	test := func(t *testing.T, server *redisServer) {
+		nodes := server.nodes
+		if len(nodes) == 0 {
+			nodes = []*redisServer{server}
+		}
+		allow := func(rights ...string) {
+			t.Helper()
+			args := []any{"SETUSER", "pycket", "reset", "on"}
+			for _, right := range rights {
+				args = append(args, right)
+			}
+			for _, node := range nodes {
+				if _, err := server.on(node.addr, "ACL", args...); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		t.Cleanup(func() {
+			for _, node := range nodes {
+				server.on(node.addr, "ACL", "DELUSER", "pycket")
+			}
+		})
+		allow(rights...)
+		s := settings(server)
+		s.Redis.Timeout = shortTimeout
+		if len(server.nodes) > 0 {
+			s.Redis.URL = "redis://pycket:PASSWORD@"
+		} else {
+			s.Redis.URL = "redis://pycket:PASSWORD@" + server.addr
+		}
+		site := newSite(t, s)
+		if err := site.app.Ping(t.Context()); err != nil {
+			t.Error(err)
+		}
+		for _, op := range append([]string{"login:ann", "user", "setuser:bob", "authtime"}, everyOperation...) {
+			b := site.browser()
+			b.must("login:ann", "set:a:b", "remember")
+			b.must(op)
+		}
+		if n, err := site.app.RevokeUser(t.Context(), "ann"); n == 0 || err != nil {
+			t.Error(n, err)
+		}
+		server.do(0, "FLUSHALL")
+
+		for i, right := range rights {
+			command, is := strings.CutPrefix(right, "+")
+			inCluster := len(server.nodes) > 0
+			if !is || command == "asking" || command == "select" && inCluster || command == "cluster|slots" && !inCluster {
+				continue
+			}
+			t.Run("without "+command, func(t *testing.T) {
+				allow(slices.Delete(slices.Clone(rights), i, i+1)...)
+				app, word := site.app, strings.ToUpper(command)
+				switch {
+				case strings.HasPrefix(command, "eval"):
+					word = "'" + command + "'"
+				case command == "cluster|slots": // it is asked for the layout once
+					app, word = newApp(t, s), "'"+command+"'"
+				}
+				refused(t, server, app, "Redis.URL", "ACL SETUSER", word)
+			})
+		}
+		for _, keys := range []string{"~pycket:s:*", "~pycket:[smu]:*", "~pycket:[snu]:*", "~pycket:[snm]:*", "~other:*"} {
+			t.Run("keys "+keys, func(t *testing.T) {
+				changed := slices.Clone(rights)
+				changed[slices.Index(changed, "~pycket:*")] = keys
+				allow(changed...)
+				refused(t, server, site.app, "Redis.URL", "ACL SETUSER")
+			})
+		}
+	}
+	t.Run("redis", func(t *testing.T) { test(t, startRedis(t)) })
+	t.Run("cluster", func(t *testing.T) { test(t, clusterOf(t)) })
+}
+
+// A Redis that answers but can't be worked with: why, and what to do.
+func TestPingSaysWhatToDo(t *testing.T) {
+	for name, test := range map[string]struct {
+		args    []string
+		spoil   func(t *testing.T, server *redisServer)
+		change  func(s *pycket.Settings)
+		want    []string
+		healthy bool
+	}{
+		"healthy": {healthy: true},
+		"a replica": {
+			spoil: func(t *testing.T, server *redisServer) { server.do(0, "REPLICAOF", "127.0.0.1", "1") },
+			want:  []string{"READONLY", "it is a replica", "Redis.URL"},
+		},
+		"full": {
+			spoil: func(t *testing.T, server *redisServer) { server.do(0, "CONFIG", "SET", "maxmemory", "1") },
+			want:  []string{"OOM", "it is full", "maxmemory"},
+		},
+		"full, but may evict": {
+			args:    []string{"--maxmemory-policy", "allkeys-lru"},
+			spoil:   func(t *testing.T, server *redisServer) { server.do(0, "CONFIG", "SET", "maxmemory", "100mb") },
+			healthy: true,
+		},
+		"a disk that can't be written to": {
+			spoil: func(t *testing.T, server *redisServer) {
+				dir, err := redis.Strings(server.do(0, "CONFIG", "GET", "dir"), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := os.RemoveAll(dir[1]); err != nil {
+					t.Fatal(err)
+				}
+				server.do(0, "CONFIG", "SET", "save", "3600 1")
+				server.do(0, "BGSAVE")
+				for range 500 {
+					if info, _ := redis.String(server.do(0, "INFO", "persistence"), nil); strings.Contains(info, "rdb_last_bgsave_status:err") {
+						return
+					}
+					time.Sleep(10 * time.Millisecond)
+				}
+				t.Fatal("the save does not fail")
+			},
+			want: []string{"MISCONF", "it can't save", "disk"},
+		},
+		"too few replicas": {
+			spoil: func(t *testing.T, server *redisServer) { server.do(0, "CONFIG", "SET", "min-replicas-to-write", "1") },
+			want:  []string{"NOREPLICAS", "replicas", "min-replicas-to-write"},
+		},
+		"one database": {
+			args: []string{"--databases", "1"},
+			want: []string{"DB index is out of range", "Redis.DBNotifications"},
+		},
+		"one database, and told so": {
+			args:    []string{"--databases", "1"},
+			change:  func(s *pycket.Settings) { s.Redis.DBNotifications = new(0) },
+			healthy: true,
+		},
+		"no such database": {
+			change: func(s *pycket.Settings) { s.Redis.DBSessions = new(99) },
+			want:   []string{"DB index is out of range", "Redis.DBSessions"},
+		},
+		"too old": { // a command of 6.2 is missing
+			args: []string{"--rename-command", "GETEX", ""},
+			want: []string{"6.2"},
+		},
+		"a command is missing": {
+			args: []string{"--rename-command", "HINCRBY", ""},
+			want: []string{"HINCRBY", "rename-command"},
+		},
+		"no scripts": {
+			args: []string{"--rename-command", "EVALSHA", ""},
+			want: []string{"EVALSHA", "rename-command"},
+		},
+		"the wrong password": {
+			args:   []string{"--requirepass", "right"},
+			change: func(s *pycket.Settings) { s.Redis.URL = strings.Replace(s.Redis.URL, "//", "//:PASSWORD@", 1) },
+			want:   []string{"WRONGPASS", "Redis.URL"},
+		},
+		"no password": {
+			args: []string{"--requirepass", "right"},
+			want: []string{"NOAUTH", "Redis.URL"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := startRedis(t, test.args...)
+			if test.spoil != nil {
+				test.spoil(t, server)
+			}
+			s := settings(server)
+			if test.change != nil {
+				test.change(&s)
+			}
+			err := newApp(t, s).Ping(t.Context())
+			if test.healthy && err != nil {
+				t.Error(err)
+			}
+			if !test.healthy {
+				wantError(t, err, pycket.ErrUnavailable, append(test.want, "pycket: ping: ")...)
+			}
+			if strings.Contains(fmt.Sprint(err), "PASSWORD") {
+				t.Errorf("%v repeats a password", err)
+			}
+			if slices.Contains(test.args, "--requirepass") {
+				return
+			}
+			if left, _ := redis.String(server.do(0, "INFO", "keyspace"), nil); strings.Contains(left, "keys=") {
+				t.Errorf("Ping leaves %s", left)
+			}
+		})
+	}
+}
+
+// In a cluster every server that has slots is tried, and the one that can't be worked with is named.
+func TestPingInCluster(t *testing.T) {
+	server := clusterOf(t)
+	s := settings(server)
+	s.Redis.Timeout = shortTimeout
+	for i, node := range server.nodes {
+		app := newApp(t, s)
+		calls := func() string {
+			info, err := redis.String(server.on(node.addr, "INFO", "commandstats"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return fmt.Sprint(regexp.MustCompile(`cmdstat_(?:eval|evalsha):calls=\d+`).FindAllString(info, -1))
+		}
+		server.on(node.addr, "CONFIG", "RESETSTAT")
+		if err := app.Ping(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if got := calls(); !strings.Contains(got, "eval:calls=1") || !strings.Contains(got, "evalsha:calls=1") {
+			t.Errorf("server %d was asked %s, want one EVAL and one EVALSHA", i, got)
+		}
+		if _, err := server.on(node.addr, "CONFIG", "SET", "maxmemory", "1"); err != nil {
+			t.Fatal(err)
+		}
+		err := app.Ping(t.Context())
+		if _, err := server.on(node.addr, "CONFIG", "SET", "maxmemory", "0"); err != nil {
+			t.Fatal(err)
+		}
+		wantError(t, err, pycket.ErrUnavailable, "OOM", "it is full", node.addr)
+		if err := app.Ping(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	if keys := server.keys(0); len(keys) > 0 {
+		t.Errorf("Ping leaves %q", keys)
+	}
+}
