@@ -23,15 +23,15 @@ if CLUSTER and owned then
   listed = now() + sure
   redis.call('HSET', key, 'pycket:listed', string.format('%.0f', listed))
 end
-if before and before ~= user then unlist(key, before) end
-if auth == '1' then redis.call('HDEL', key, 'pycket:idle') end -- Remember was for whoever signed in before
 --@ count
 local t = redis.call('TIME')
 if verifier ~= id then
   record = verifier .. string.sub(record, 23)
   redis.call('HSET', key, 'pycket:ended', t[1] .. string.sub('00000' .. t[2], -6, -4))
 end
-redis.call('HSET', key, 'pycket:id', record)
+redis.call('HSET', key, 'pycket:id', record) -- first, so that a Redis that is full refuses the login
+if before and before ~= user then unlist(key, before) end
+if auth == '1' then redis.call('HDEL', key, 'pycket:idle') end -- Remember was for whoever signed in before
 for i = 3, #ARGV, 200 do -- unpack has a limit
   redis.call('HSET', key, unpack(ARGV, i, math.min(i + 199, #ARGV)))
 end

@@ -1,0 +1,158 @@
+package pycket_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gomodule/redigo/redis"
+	"github.com/google/go-cmp/cmp"
+)
+
+// A refusal is why a Redis that answers refuses to be written to.
+type refusal struct {
+	name       string
+	begin, end func(server *redisServer)
+}
+
+func refusals() []refusal {
+	config := func(pairs ...any) func(*redisServer) {
+		return func(server *redisServer) {
+			for i := 0; i < len(pairs); i += 2 {
+				server.do(0, "CONFIG", "SET", pairs[i], pairs[i+1])
+			}
+		}
+	}
+	return []refusal{
+		{"OOM", config("maxmemory-policy", "noeviction", "maxmemory", "1"), config("maxmemory", "0")},
+		{"NOREPLICAS", config("min-replicas-to-write", 1), config("min-replicas-to-write", 0)},
+		{"MISCONF", func(server *redisServer) {
+			config("save", "3600 1")(server)
+			path, _ := redis.Strings(server.do(0, "CONFIG", "GET", "dir"), nil)
+			os.Mkdir(filepath.Join(path[1], "dump.rdb"), 0o700) // where the file would be
+			for {
+				info, _ := redis.String(server.do(0, "INFO", "persistence"), nil)
+				if strings.Contains(info, "rdb_last_bgsave_status:err") {
+					break
+				}
+				if strings.Contains(info, "rdb_bgsave_in_progress:0") {
+					server.do(0, "BGSAVE")
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+		}, config("save", "")},
+		{"READONLY",
+			func(server *redisServer) { server.do(0, "REPLICAOF", "127.0.0.1", "1") }, // no such master: the data stays
+			func(server *redisServer) { server.do(0, "REPLICAOF", "NO", "ONE") },
+		},
+	}
+}
+
+// refuse runs a test against a Redis, and a cluster, that begins to refuse writes when the test says so.
+func refuse(t *testing.T, names string, test func(t *testing.T, server *redisServer, begin, end func())) {
+	t.Helper()
+	for _, r := range refusals() {
+		if !strings.Contains(names, r.name) {
+			continue
+		}
+		t.Run(r.name, func(t *testing.T) {
+			t.Run("redis", func(t *testing.T) {
+				server := startRedis(t)
+				test(t, server, func() { r.begin(server) }, func() { r.end(server) })
+			})
+			if r.name == "READONLY" { // where a replica of a cluster says where its master is
+				return
+			}
+			t.Run("cluster", func(t *testing.T) {
+				server := clusterOf(t)
+				each := func(f func(*redisServer)) {
+					for _, node := range server.nodes {
+						f(&redisServer{t: t, addr: node.addr})
+					}
+				}
+				t.Cleanup(func() { each(r.end) })
+				test(t, server, func() { each(r.begin) }, func() { each(r.end) })
+			})
+		})
+	}
+}
+
+// overdue makes the next use of a session renew its timeout and, in a cluster, its place on its account's list.
+func overdue(server *redisServer, key string) {
+	half := 12 * time.Hour
+	server.do(0, "PEXPIRE", key, half.Milliseconds())
+	if len(server.nodes) > 0 {
+		server.do(0, "HSET", key, "pycket:listed", time.Now().Add(half).UnixMilli())
+		server.do(0, "HDEL", key, "pycket:asked")
+	}
+}
+
+// To end a session takes no memory: nobody stays signed in because Redis is full.
+func TestEndingNeedsNoMemory(t *testing.T) {
+	for name, end := range map[string]func(site *site, b *browser, handle string) error{
+		"destroy": func(_ *site, b *browser, _ string) error {
+			if a := b.want([]outcome{{}}, "destroy"); !a.setsCookie() || b.cookie() != "" {
+				return errors.New("the cookie stays")
+			}
+			return nil
+		},
+		"revoke": func(site *site, _ *browser, handle string) error { return site.app.Revoke(site.t.Context(), handle) },
+		"revoke user": func(site *site, _ *browser, _ string) error {
+			n, err := site.app.RevokeUser(site.t.Context(), "ann")
+			if n != 1 {
+				err = errors.Join(err, fmt.Errorf("%d were ended", n))
+			}
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			refuse(t, "OOM", func(t *testing.T, server *redisServer, begin, recover func()) {
+				site := newSite(t, settings(server))
+				b := site.browser()
+				b.must("login:ann", "set:a:b", "rotate", "note:x:y", "add:i:t")
+				late, old := b.tab(), b.cookie()
+				key := keyOf(idOf(t, old))
+				overdue(server, key)
+				begin()
+				_, list := site.whileHeld(late, []string{"hold", "set:a:late"}, func() {
+					if err := end(site, b, strings.Trim(strings.TrimPrefix(key, "pycket:s:"), "{}")); err != nil {
+						t.Error(err)
+					}
+				})
+				if list[1].Err != "ErrGone" {
+					t.Errorf("a late write: %v", list)
+				}
+				wantAnonymous(t, site, old)
+				recover()
+				late.want([]outcome{{Err: "ErrGone"}}, "set:a:late") // so the mark was made, too
+				wantAnonymous(t, site, old)
+				wantNothingLeft(t, server)
+			})
+		})
+	}
+}
+
+// A login takes memory, and is refused like every other write.
+func TestLoginNeedsMemory(t *testing.T) {
+	refuse(t, "OOM", func(t *testing.T, server *redisServer, begin, recover func()) {
+		site := newSite(t, settings(server))
+		b := site.browser()
+		b.must("login:ann", "set:a:b")
+		key := keyOf(idOf(t, b.cookie()))
+		before := server.hash(0, key)
+		begin()
+		for _, user := range []string{"ann", "bob"} {
+			b.want([]outcome{{Err: "ErrUnavailable"}}, "login:"+user)
+			b.with("").want([]outcome{{Err: "ErrUnavailable"}}, "login:"+user)
+		}
+		recover()
+		if diff := cmp.Diff(before, server.hash(0, key)); diff != "" {
+			t.Errorf("(-before +after):\n%s", diff)
+		}
+		b.want([]outcome{{Value: "b"}, {Value: "ann"}}, "get:a", "user")
+	})
+}
