@@ -201,7 +201,7 @@ func (a *App) Sessions(ctx context.Context, user string) ([]SessionInfo, error) 
 
 func (a *App) sessions(ctx context.Context, user string) ([]SessionInfo, error) {
 	infos, listed := []SessionInfo{}, map[string]bool{}
-	err := a.store.eachListed(ctx, user, func(began time.Time, handles []string) error {
+	err := a.store.eachListed(ctx, user, false, func(began time.Time, handles []string) error {
 		found, err := a.store.membersOf(ctx, began, user, handles, false)
 		for _, info := range found {
 			if !listed[info.Handle] {
@@ -247,7 +247,7 @@ func (a *App) RevokeUser(ctx context.Context, user string, except ...string) (in
 	}
 	ended := 0
 	var failure error // of one server of a cluster is no reason to leave the sessions on others
-	err := a.store.eachListed(ctx, user, func(began time.Time, handles []string) error {
+	err := a.store.eachListed(ctx, user, true, func(began time.Time, handles []string) error {
 		handles = slices.DeleteFunc(handles, func(handle string) bool { return slices.Contains(except, handle) })
 		found, err := a.store.membersOf(ctx, began, user, handles, true)
 		ended += len(found)

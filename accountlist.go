@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha1" // #nosec G505 -- the hash that Lua has in Redis, for names only
 	"encoding/hex"
+	"errors"
 	"sync"
 	"time"
 
@@ -56,11 +57,19 @@ func (st *store) renewListing(ctx context.Context, at place, asked answer) error
 
 // eachListed reads an account's list, a thousand handles at a time, and tells when it began to. From one time
 // to the next it goes on by score, and not by rank, which moves when others end; a handle may come more than
-// once.
-func (st *store) eachListed(ctx context.Context, user string, visit func(began time.Time, handles []string) error) error {
+// once. If it is read to end what it names, that Redis refuses writes is an error, but not before all was visited:
+// who is no master any more may not know of everybody.
+func (st *store) eachListed(ctx context.Context, user string, end bool, visit func(began time.Time, handles []string) error) error {
+	var refused error
 	for from := "-inf"; ; {
 		began := time.Now()
 		v, found, err := st.eval(ctx, began, &st.list, st.accountList(sha1Hex(user)), from, nil)
+		if errors.As(err, new(refusal)) {
+			if end {
+				refused = err
+			}
+			v, found, err = st.eval(ctx, began, &st.list, st.accountList(sha1Hex(user)), from, []any{asItIs})
+		}
 		if err != nil {
 			return err
 		}
@@ -84,7 +93,7 @@ func (st *store) eachListed(ctx context.Context, user string, visit func(began t
 			return err
 		}
 		if !more {
-			return nil
+			return refused
 		}
 		from = items[last]
 	}

@@ -253,8 +253,27 @@ func (r reply) err() error {
 		return errNoScript
 	case strings.Contains(text, "WRONGTYPE"):
 		return errWrongType
+	case r.refusesWrites():
+		return unavailable(refusal{redis.Error(text)})
 	}
 	return unavailable(withoutArgs(redis.Error(text)))
+}
+
+// A refusal is what Redis says when it takes no writes at present: it is a replica, or full, can't save, or has lost
+// its replicas. Nothing was changed: once a script has written, Redis refuses it nothing.
+type refusal struct{ cause error }
+
+func (r refusal) Error() string { return r.cause.Error() }
+func (r refusal) Unwrap() error { return r.cause }
+
+// refusesWrites reports whether the answer is a refusal. Redis before 7.0 says in which line of the script first.
+func (r reply) refusesWrites() bool {
+	for _, code := range []string{"READONLY ", "OOM ", "MISCONF ", "NOREPLICAS "} {
+		if bytes.HasPrefix(r.text, []byte(code)) || bytes.Contains(r.text, []byte("-"+code)) {
+			return r.kind == '-'
+		}
+	}
+	return false
 }
 
 // withoutArgs cuts "unknown command …, with args beginning with: …", where Redis repeats what was to be stored,

@@ -11,6 +11,8 @@ import (
 
 	"github.com/gomodule/redigo/redis"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/pycket/pycket"
 )
 
 // A refusal is why a Redis that answers refuses to be written to.
@@ -154,5 +156,136 @@ func TestLoginNeedsMemory(t *testing.T) {
 			t.Errorf("(-before +after):\n%s", diff)
 		}
 		b.want([]outcome{{Value: "b"}, {Value: "ann"}}, "get:a", "user")
+	})
+}
+
+// A Redis that refuses writes still answers reads, though the idle timeout should be renewed by them; and when it
+// takes writes again, it is.
+func TestReadsWhileWritesAreRefused(t *testing.T) {
+	refuse(t, "OOM NOREPLICAS MISCONF READONLY", func(t *testing.T, server *redisServer, begin, recover func()) {
+		s := settings(server)
+		s.AbsoluteTimeout = 48 * time.Hour
+		site := newSite(t, s)
+		b, noted := site.browser(), site.browser()
+		b.must("login:ann", "set:a:b")
+		noted.must("login:ann", "note:x:y", "add:i:t")
+		keys := []string{keyOf(idOf(t, b.cookie())), keyOf(idOf(t, noted.cookie()))}
+		began := func(ago time.Duration) {
+			for _, key := range keys {
+				record := []byte(server.hash(0, key)["pycket:id"])
+				copy(record[22:35], fmt.Sprintf("%013d", time.Now().Add(-ago).UnixMilli()))
+				server.do(0, "HSET", key, "pycket:id", record)
+			}
+		}
+		for _, key := range keys {
+			overdue(server, key)
+		}
+		begin()
+		for range 2 { // the first may take longer than the next
+			for op, want := range map[string]any{
+				"get:a": "b", "has:a": true, "keys": []any{"a"}, "user": "ann", "authtime": true,
+				"peek:x": "", "nhas:x": false, "nkeys": []any{}, "take:x": "", "drain": "",
+			} {
+				b.want([]outcome{{Value: want}}, op)
+			}
+			for op, want := range map[string]any{"peek:x": "y", "nhas:x": true, "nkeys": []any{"x"}, "user": "ann"} {
+				noted.want([]outcome{{Value: want}}, op)
+			}
+		}
+		if infos, err := site.app.Sessions(t.Context(), "ann"); len(infos) != 2 || err != nil {
+			t.Errorf("%d sessions: %v", len(infos), err)
+		}
+		recover()
+
+		awaitRenewal := func() {
+			t.Helper()
+			for began := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+				b.must("get:a")
+				if left := server.do(0, "PTTL", keys[0]).(int64); left > (23 * time.Hour).Milliseconds() {
+					return
+				}
+				if time.Since(began) > bound {
+					t.Fatal("the idle timeout is not renewed")
+				}
+			}
+		}
+		overdue(server, keys[0])
+		awaitRenewal()
+		noted.want([]outcome{{Value: "y"}, {Value: "i=t"}}, "take:x", "drain")
+
+		began(49 * time.Hour)
+		begin()
+		for range 2 {
+			b.want([]outcome{{Value: ""}, {Value: ""}, {Value: ""}}, "user", "get:a", "take:x")
+			b.tab().want([]outcome{{Value: []any{}}}, "keys")
+		}
+		recover()
+	})
+}
+
+// What would be taken stays where it is, and is not handed out.
+func TestTakesWhileWritesAreRefused(t *testing.T) {
+	refuse(t, "NOREPLICAS MISCONF READONLY", func(t *testing.T, server *redisServer, begin, recover func()) {
+		site := newSite(t, settings(server))
+		b := site.browser()
+		b.must("note:x:y", "add:i:t")
+		for range 2 {
+			overdue(server, keyOf(idOf(t, b.cookie())))
+			begin()
+			b.want([]outcome{{Value: "", Err: "ErrUnavailable"}, {Value: "", Err: "ErrUnavailable"}}, "take:x", "drain")
+			recover()
+		}
+		b.want([]outcome{{Value: "y"}, {Value: "i=t"}}, "take:x", "drain")
+	})
+}
+
+// After a failover behind one address, a read is answered by the old master, which refuses its renewal, and leads
+// to the new one.
+func TestReadsFindTheMaster(t *testing.T) {
+	old, next := startRedis(t), startRedis(t)
+	proxy := newProxy(t, old)
+	s := settings(old)
+	s.Redis.URL = "redis://" + proxy.addr
+	site := newSite(t, s)
+	b := site.browser()
+	b.must("set:a:old")
+	key := old.sessionKey()
+	for name, value := range old.hash(0, key) {
+		next.do(0, "HSET", key, name, value)
+	}
+	next.do(0, "HSET", key, "a", `"next"`)
+	overdue(old, key)
+	overdue(next, key)
+	old.do(0, "REPLICAOF", "127.0.0.1", "1")
+	proxy.mu.Lock()
+	proxy.upstream = next.addr
+	proxy.mu.Unlock()
+	for began := time.Now(); ; {
+		if value := b.must("get:a")[0]; value == "next" {
+			break
+		}
+		if time.Since(began) > bound {
+			t.Fatal("the old master is still asked")
+		}
+	}
+}
+
+// A server that refuses writes may be one that others have left: it does not say that nobody was signed in.
+func TestRevokeUserWhileWritesAreRefused(t *testing.T) {
+	refuse(t, "NOREPLICAS MISCONF READONLY", func(t *testing.T, server *redisServer, begin, recover func()) {
+		site := newSite(t, settings(server))
+		site.browser().must("login:ann")
+		begin()
+		for _, user := range []string{"ann", "bob"} {
+			n, err := site.app.RevokeUser(t.Context(), user)
+			wantError(t, err, pycket.ErrUnavailable, "revoke user")
+			if n != 0 {
+				t.Errorf("%d were ended", n)
+			}
+		}
+		recover()
+		if n, err := site.app.RevokeUser(t.Context(), "ann"); n != 1 || err != nil {
+			t.Errorf("%d were ended: %v", n, err)
+		}
 	})
 }
