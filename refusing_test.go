@@ -270,6 +270,45 @@ func TestReadsFindTheMaster(t *testing.T) {
 	}
 }
 
+// In a cluster, nobody signs in without a place on the account's list: not because Redis refuses to write it down
+// either. Only a key that is not pycket's is passed over.
+func TestLoginWhenItsListRefuses(t *testing.T) {
+	for _, r := range refusals() {
+		if r.name == "READONLY" {
+			continue
+		}
+		t.Run(r.name, func(t *testing.T) {
+			server := clusterOf(t)
+			a := newApart(t, server, settings(server))
+			cookie, before := a.b.cookie(), server.hash(0, a.session)
+			node := server.nodeOf(a.list)
+			t.Cleanup(func() { r.end(node) })
+			r.begin(node)
+			wantError(t, a.use(a.login), pycket.ErrUnavailable, "login", r.name)
+			wantError(t, a.use(func(s *pycket.SessionManager) error { return s.SetUser(a.user) }), pycket.ErrUnavailable, "set user", r.name)
+			if diff := cmp.Diff(before, server.hash(0, a.session)); diff != "" || a.b.cookie() != cookie {
+				t.Errorf("cookie changed: %v; (-before +after):\n%s", a.b.cookie() != cookie, diff)
+			}
+			r.end(node)
+			if err := a.use(a.login); err != nil {
+				t.Error(err)
+			}
+			a.covered()
+			if n, err := a.app.RevokeUser(t.Context(), a.user); n != 1 || err != nil {
+				t.Errorf("%d were ended: %v", n, err)
+			}
+		})
+	}
+	t.Run("wrong type", func(t *testing.T) {
+		server := clusterOf(t)
+		a := newApart(t, server, settings(server))
+		server.do(0, "SET", a.list, "not pycket's")
+		if err := a.use(a.login); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // A server that refuses writes may be one that others have left: it does not say that nobody was signed in.
 func TestRevokeUserWhileWritesAreRefused(t *testing.T) {
 	refuse(t, "NOREPLICAS MISCONF READONLY", func(t *testing.T, server *redisServer, begin, recover func()) {
