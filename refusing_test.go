@@ -1,11 +1,15 @@
 package pycket_test
 
 import (
+	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -307,6 +311,54 @@ func TestLoginWhenItsListRefuses(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// An answer that no script gives is an error, and no reason to run the script again.
+func TestUnknownVerdict(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	var run atomic.Int64
+	go func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				for in := bufio.NewReader(c); ; {
+					switch name, err := readCommand(in, new(bytes.Buffer)); {
+					case err != nil:
+						return
+					case name == "EVALSHA":
+						run.Add(1)
+						c.Write([]byte(":99\r\n"))
+					default:
+						c.Write([]byte("+OK\r\n"))
+					}
+				}
+			}()
+		}
+	}()
+	server := startRedis(t)
+	b := newSite(t, settings(server)).browser()
+	b.must("set:a:b")
+	s := settings(server)
+	s.Redis.URL = "redis://" + listener.Addr().String()
+	site := newSite(t, s)
+	for _, visitor := range []*browser{site.receive(b), site.browser()} {
+		for _, op := range everyOperation {
+			run.Store(0)
+			a, list := visitor.tab().do(op)
+			if n := run.Load(); n > 1 || n == 1 && !strings.Contains(list[0].Err, "malformed") || a.setsCookie() {
+				t.Errorf("%s: %v, after %d runs; cookie set: %v", op, list, n, a.setsCookie())
+			}
+		}
+	}
+	wantError(t, site.app.Revoke(t.Context(), "0123456789abcdef"), nil, "revoke", "malformed")
 }
 
 // A server that refuses writes may be one that others have left: it does not say that nobody was signed in.

@@ -236,6 +236,9 @@ func (st *store) call(ctx context.Context, began time.Time, s *script, key strin
 	}
 	switch r.kind {
 	case ':':
+		if r.number < int64(done) || r.number > int64(notNumber) {
+			return 0, answer{}, errMalformed
+		}
 		return verdict(r.number), answer{}, nil
 	case '+':
 		return parseStatus(string(r.text))
