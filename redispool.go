@@ -25,8 +25,8 @@ type RedisSettings struct {
 	URL string
 
 	// DBSessions and DBNotifications are the databases that sessions and notifications lie in. nil means
-	// 0 and 1, as the original; a database in the URL stands for DBSessions. They may be equal: the
-	// keys differ too.
+	// 0 and 1, as the original or, if the URL names a database, that one for both. They may be equal, since the
+	// keys differ too, and must be where Redis has one database only.
 	DBSessions, DBNotifications *int
 
 	// Cluster are the addresses, host:port, of some servers of a Redis Cluster; the others are found
@@ -139,7 +139,7 @@ func newRedisClient(s *RedisSettings) (client redisClient, db, notificationsDB i
 	}
 	db, notificationsDB = 0, 1
 	if target.db != nil {
-		db = *target.db
+		db, notificationsDB = *target.db, *target.db
 	}
 	if s.DBSessions != nil {
 		if target.db != nil && *target.db != *s.DBSessions {
@@ -152,6 +152,9 @@ func newRedisClient(s *RedisSettings) (client redisClient, db, notificationsDB i
 	}
 	if db < 0 || notificationsDB < 0 {
 		return nil, 0, 0, errors.New("Redis.DBSessions or Redis.DBNotifications is negative; use the number of a database, from 0 on")
+	}
+	if notificationsDB != db {
+		target.other = &notificationsDB
 	}
 	return newRedisPool(target, db, s.MaxConnections, s.Timeout), db, notificationsDB, nil
 }

@@ -361,6 +361,82 @@ func TestUnknownVerdict(t *testing.T) {
 	wantError(t, site.app.Revoke(t.Context(), "0123456789abcdef"), nil, "revoke", "malformed")
 }
 
+// A Redis with one database: whoever first asks it for something learns which setting to change, and nothing is
+// begun.
+func TestOneDatabase(t *testing.T) {
+	server := startRedis(t, "--databases", "1")
+	var failures []error
+	site := newSite(t, settings(server))
+	site.failed = func(err error) { failures = append(failures, err) }
+	wantError(t, site.app.Ping(t.Context()), pycket.ErrUnavailable, "ping", "Redis.DBNotifications", "DB index is out of range")
+	b := site.browser()
+	for _, op := range []string{"set:a:b", "login:ann", "note:a:b", "add:i:t"} {
+		failures = nil
+		if a, list := b.do(op); list[0].Err != "ErrUnavailable" || a.setsCookie() {
+			t.Errorf("%s: %v, cookie set: %v", op, list, a.setsCookie())
+		}
+		for _, err := range failures {
+			wantError(t, err, pycket.ErrUnavailable, "Redis.DBNotifications")
+		}
+	}
+	if n := len(server.keys(0)); n != 0 {
+		t.Errorf("%d keys stand", n)
+	}
+
+	s := settings(server)
+	s.Redis.DBSessions, s.Redis.DBNotifications = new(3), new(0)
+	wantError(t, newApp(t, s).Ping(t.Context()), pycket.ErrUnavailable, "ping", "Redis.DBSessions")
+	s.Redis.DBSessions = nil
+	s.Redis.URL += "/4"
+	wantError(t, newApp(t, s).Ping(t.Context()), pycket.ErrUnavailable, "ping", "Redis.URL")
+
+	for name, adjust := range map[string]func(*pycket.RedisSettings){
+		"set":        func(r *pycket.RedisSettings) { r.DBNotifications = new(0) },
+		"in the URL": func(r *pycket.RedisSettings) { r.URL += "/0" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := settings(server)
+			adjust(&s.Redis)
+			site := newSite(t, s)
+			if err := site.app.Ping(t.Context()); err != nil {
+				t.Error(err)
+			}
+			b := site.browser()
+			b.must("login:ann", "set:a:b", "note:x:y", "add:i:t")
+			b.want([]outcome{{Value: "y"}, {Value: "i=t"}, {}}, "take:x", "drain", "destroy")
+		})
+	}
+}
+
+// What was begun in one database is not left half done because the other is out of reach.
+func TestOtherDatabaseIsForbidden(t *testing.T) {
+	server := startRedis(t)
+	s := settings(server)
+	s.MaxSessionsPerUser = 1
+	site := newSite(t, s)
+	b := site.browser()
+	b.must("login:ann", "set:a:b", "note:x:y", "add:i:t")
+	key := keyOf(idOf(t, b.cookie()))
+	before := server.hash(0, key)
+	server.do(0, "ACL", "SETUSER", "default", "-select")
+	for _, op := range []string{"destroy", "set:a:c", "take:x", "drain", "ndelete:x", "note:z:z", "add:i:u", "login:bob", "rotate"} {
+		if _, list := b.do(op); list[0].Err != "ErrUnavailable" {
+			t.Errorf("%s: %v", op, list)
+		}
+	}
+	b.with("").want([]outcome{{Err: "ErrUnavailable"}}, "login:ann") // it would end the other
+	if keys := server.keys(0); len(keys) != 2 {
+		t.Errorf("%q stand", keys)
+	}
+	wantError(t, site.app.Revoke(t.Context(), strings.Trim(strings.TrimPrefix(key, "pycket:s:"), "{}")), pycket.ErrUnavailable, "revoke")
+	server.do(0, "ACL", "SETUSER", "default", "+select")
+	if diff := cmp.Diff(before, server.hash(0, key)); diff != "" {
+		t.Errorf("(-before +after):\n%s", diff)
+	}
+	b.want([]outcome{{Value: "b"}, {Value: "y"}, {Value: "i=t"}, {}}, "get:a", "take:x", "drain", "destroy")
+	wantNothingLeft(t, server)
+}
+
 // A server that refuses writes may be one that others have left: it does not say that nobody was signed in.
 func TestRevokeUserWhileWritesAreRefused(t *testing.T) {
 	refuse(t, "NOREPLICAS MISCONF READONLY", func(t *testing.T, server *redisServer, begin, recover func()) {

@@ -24,6 +24,9 @@ if CLUSTER and owned then
   redis.call('HSET', key, 'pycket:listed', string.format('%.0f', listed))
 end
 --@ count
+if MAXSESSIONS > 0 then -- others may end
+  --@ reach
+end
 local t = redis.call('TIME')
 if verifier ~= id then
   record = verifier .. string.sub(record, 23)

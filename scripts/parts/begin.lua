@@ -40,6 +40,9 @@ if living then
   idle = idle >= 1000 and idle <= 34560000000 and math.floor(idle) or IDLE
   if not (bytes >= 0 and bytes < 1e15) then bytes = 0 end
 end
+if noted then
+  --@ reach
+end
 if CLUSTER and living and owned then
   --@ apart
 end

@@ -8,6 +8,7 @@
 local function finish(key)
   local user = redis.call('HGET', key, 'pycket:user')
   local names, t = redis.call('HKEYS', key), redis.call('TIME')
+  --@ reach
   redis.call('PEXPIRE', key, LATE)
   redis.pcall('HSET', key, 'pycket:ended', t[1] .. string.sub('00000' .. t[2], -6, -4))
   local others = {}
