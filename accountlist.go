@@ -3,7 +3,7 @@ package pycket
 import (
 	"cmp"
 	"context"
-	"crypto/sha1" // #nosec G505 -- the hash that Lua has in Redis, for names only
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"sync"
@@ -28,10 +28,12 @@ func listedFor(idle time.Duration) time.Duration { return idle + idle/10 }
 // seenTo stands after the verifier of an operation that is tried again after the list was seen to.
 const seenTo = "."
 
-func (st *store) accountList(sha1 string) string { return st.prefix + "u:{" + sha1 + "}" }
+func (st *store) accountList(hash string) string { return st.prefix + "u:{" + hash + "}" }
 
-func sha1Hex(user string) string {
-	sum := sha1.Sum([]byte(user)) // #nosec G401 -- a name; the scripts compare the accounts themselves
+// accountHash names the list of an account. Two accounts of one hash would tidy each other's sessions off their
+// list, and Lua has SHA-1 only: so a session's hash tells the scripts (pycket:list).
+func accountHash(user string) string {
+	sum := sha256.Sum256([]byte(user))
 	return hex.EncodeToString(sum[:])
 }
 
@@ -63,12 +65,12 @@ func (st *store) eachListed(ctx context.Context, user string, end bool, visit fu
 	var refused error
 	for from := "-inf"; ; {
 		began := time.Now()
-		v, found, err := st.eval(ctx, began, &st.list, st.accountList(sha1Hex(user)), from, nil)
+		v, found, err := st.eval(ctx, began, &st.list, st.accountList(accountHash(user)), from, nil)
 		if errors.As(err, new(refusal)) {
 			if end {
 				refused = err
 			}
-			v, found, err = st.eval(ctx, began, &st.list, st.accountList(sha1Hex(user)), from, []any{asItIs})
+			v, found, err = st.eval(ctx, began, &st.list, st.accountList(accountHash(user)), from, []any{asItIs})
 		}
 		if err != nil {
 			return err
@@ -131,18 +133,18 @@ func (st *store) membersOf(ctx context.Context, began time.Time, user string, ha
 	}
 	looks.Wait()
 	if len(gone) > 0 { // that the list is tidy is not worth an error
-		st.eval(ctx, began, &st.prune, st.accountList(sha1Hex(user)), gone[0], gone[1:])
+		st.eval(ctx, began, &st.prune, st.accountList(accountHash(user)), gone[0], gone[1:])
 	}
 	return infos, failure
 }
 
 // lookAt is membersOf for the sessions of one server or slot. gone are arguments of prune.lua.
 func (st *store) lookAt(ctx context.Context, began time.Time, user string, keys []string, end bool) (infos []SessionInfo, gone []any, err error) {
-	command := append(make([]any, 0, len(keys)+4), st.members.sha, len(keys))
+	command := append(make([]any, 0, len(keys)+5), st.members.sha, len(keys))
 	for _, key := range keys {
 		command = append(command, key)
 	}
-	v, found, err := st.call(ctx, began, &st.members, keys[0], append(command, user, flag(end)))
+	v, found, err := st.call(ctx, began, &st.members, keys[0], append(command, user, flag(end), accountHash(user)))
 	if err != nil {
 		return nil, nil, err
 	}

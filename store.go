@@ -293,7 +293,7 @@ type answer struct {
 
 	time  time.Duration // with the verdicts destroyed and rotated: how long ago; unlisted: for how long
 	since int64         // with unlisted: the time by the server's clock, milliseconds since 1970
-	list  string        // with unlisted: the SHA-1 of the account whose list it is
+	list  string        // with unlisted: the SHA-256 of the account whose list it is
 }
 
 // value is the one value; nil if there is none.

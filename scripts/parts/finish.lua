@@ -6,7 +6,7 @@
 -- To end takes no memory: Redis is asked first for what it does even when it is full (after that it does the rest of
 -- a script, too), and without the mark, if there is no room for it, the session ends all the same.
 local function finish(key)
-  local user = redis.call('HGET', key, 'pycket:user')
+  local list = redis.call('HGET', key, 'pycket:list')
   local names, t = redis.call('HKEYS', key), redis.call('TIME')
   --@ reach
   redis.call('PEXPIRE', key, LATE)
@@ -23,5 +23,5 @@ local function finish(key)
   pcall(redis.call, 'DEL', PREFIX .. 'n:' .. tag)
   pcall(redis.call, 'DEL', PREFIX .. 'm:' .. tag)
   if NDB ~= DB then redis.call('SELECT', DB) end
-  if user then unlist(key, user) end
+  if list then unlist(key, list) end
 end
