@@ -142,6 +142,28 @@ func TestEndingNeedsNoMemory(t *testing.T) {
 	}
 }
 
+// Without room for the mark, too, a session ends, and a late write starts a fresh one at most.
+func TestEndingWithoutMark(t *testing.T) {
+	server := startRedis(t)
+	site := newSite(t, settings(server))
+	b := site.browser()
+	b.must("login:ann", "set:a:b", "rotate", "note:x:y")
+	late, old := b.tab(), b.cookie()
+	key := keyOf(idOf(t, old))
+	server.do(0, "HDEL", key, "pycket:ended") // as if never rotated
+	server.do(0, "ACL", "SETUSER", "default", "-hset")
+	b.must("destroy")
+	if n := server.size(); n != 0 || b.cookie() != "" {
+		t.Errorf("%d keys stand; the cookie: %q", n, b.cookie())
+	}
+	server.do(0, "ACL", "SETUSER", "default", "+hset")
+	late.want([]outcome{{}, {Value: ""}}, "set:c:late", "get:a")
+	wantAnonymous(t, site, old)
+	if id := idOf(t, late.cookie()); keyOf(id) == key {
+		t.Error("the old session stands again")
+	}
+}
+
 // A login takes memory, and is refused like every other write.
 func TestLoginNeedsMemory(t *testing.T) {
 	refuse(t, "OOM", func(t *testing.T, server *redisServer, begin, recover func()) {
