@@ -67,7 +67,7 @@ func (m *SessionManager) bind(user string, values Values, login bool) error {
 	return m.write(func(q *request) ([]any, error) {
 		args, err := q.pairs(values)
 		if err == nil && args == nil {
-			args = make([]any, 1, 5)
+			args = make([]any, 1, 7)
 		}
 		return args, err
 	}, func(q *request, args []any) error {
@@ -86,7 +86,8 @@ func (q *request) bind(user string, args []any, login bool) error {
 	pairs := len(args)
 	agent := q.http.UserAgent()
 	agent = strings.ToValidUTF8(agent[:min(len(agent), maxAgent)], "")
-	args = append(args, nil, user, flag(login), agent, 0)
+	hash := accountHash(user)
+	args = append(args, nil, user, hash, flag(login), agent, 0)
 	store := q.app.store
 	var next *sessionID
 	var start time.Time
@@ -99,8 +100,8 @@ func (q *request) bind(user string, args []any, login bool) error {
 		if !store.cluster || user == "" {
 			return nil
 		}
-		args[pairs+4] = listedFor(idle).Milliseconds()
-		return store.enlistAt(q, began, sha1Hex(user), q.id.handle, idle)
+		args[pairs+5] = listedFor(idle).Milliseconds()
+		return store.enlistAt(q, began, hash, q.id.handle, idle)
 	}); err != nil {
 		return err
 	}
@@ -202,7 +203,7 @@ func (a *App) Sessions(ctx context.Context, user string) ([]SessionInfo, error) 
 
 func (a *App) sessions(ctx context.Context, user string) ([]SessionInfo, error) {
 	infos, listed := []SessionInfo{}, map[string]bool{}
-	err := a.store.eachListed(ctx, user, func(began time.Time, handles []string) error {
+	err := a.store.eachListed(ctx, user, false, func(began time.Time, handles []string) error {
 		found, err := a.store.membersOf(ctx, began, user, handles, false)
 		for _, info := range found {
 			if !listed[info.Handle] {
@@ -248,7 +249,7 @@ func (a *App) RevokeUser(ctx context.Context, user string, except ...string) (in
 	}
 	ended := 0
 	var failure error // of one server of a cluster is no reason to leave the sessions on others
-	err := a.store.eachListed(ctx, user, func(began time.Time, handles []string) error {
+	err := a.store.eachListed(ctx, user, true, func(began time.Time, handles []string) error {
 		handles = slices.DeleteFunc(handles, func(handle string) bool { return slices.Contains(except, handle) })
 		found, err := a.store.membersOf(ctx, began, user, handles, true)
 		ended += len(found)

@@ -3,8 +3,9 @@ package pycket
 import (
 	"cmp"
 	"context"
-	"crypto/sha1" // #nosec G505 -- the hash that Lua has in Redis, for names only
+	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"sync"
 	"time"
 
@@ -27,10 +28,12 @@ func listedFor(idle time.Duration) time.Duration { return idle + idle/10 }
 // seenTo stands after the verifier of an operation that is tried again after the list was seen to.
 const seenTo = "."
 
-func (st *store) accountList(sha1 string) string { return st.prefix + "u:{" + sha1 + "}" }
+func (st *store) accountList(hash string) string { return st.prefix + "u:{" + hash + "}" }
 
-func sha1Hex(user string) string {
-	sum := sha1.Sum([]byte(user)) // #nosec G401 -- a name; the scripts compare the accounts themselves
+// accountHash names the list of an account. Two accounts of one hash would tidy each other's sessions off their
+// list, and Lua has SHA-1 only: so a session's hash tells the scripts (pycket:list).
+func accountHash(user string) string {
+	sum := sha256.Sum256([]byte(user))
 	return hex.EncodeToString(sum[:])
 }
 
@@ -56,11 +59,19 @@ func (st *store) renewListing(ctx context.Context, at place, asked answer) error
 
 // eachListed reads an account's list, a thousand handles at a time, and tells when it began to. From one time
 // to the next it goes on by score, and not by rank, which moves when others end; a handle may come more than
-// once.
-func (st *store) eachListed(ctx context.Context, user string, visit func(began time.Time, handles []string) error) error {
+// once. If it is read to end what it names, that Redis refuses writes is an error, but not before all was visited:
+// who is no master any more may not know of everybody.
+func (st *store) eachListed(ctx context.Context, user string, end bool, visit func(began time.Time, handles []string) error) error {
+	var refused error
 	for from := "-inf"; ; {
 		began := time.Now()
-		v, found, err := st.eval(ctx, began, &st.list, st.accountList(sha1Hex(user)), from, nil)
+		v, found, err := st.eval(ctx, began, &st.list, st.accountList(accountHash(user)), from, nil)
+		if errors.As(err, new(refusal)) {
+			if end {
+				refused = err
+			}
+			v, found, err = st.eval(ctx, began, &st.list, st.accountList(accountHash(user)), from, []any{asItIs})
+		}
 		if err != nil {
 			return err
 		}
@@ -84,7 +95,7 @@ func (st *store) eachListed(ctx context.Context, user string, visit func(began t
 			return err
 		}
 		if !more {
-			return nil
+			return refused
 		}
 		from = items[last]
 	}
@@ -122,18 +133,18 @@ func (st *store) membersOf(ctx context.Context, began time.Time, user string, ha
 	}
 	looks.Wait()
 	if len(gone) > 0 { // that the list is tidy is not worth an error
-		st.eval(ctx, began, &st.prune, st.accountList(sha1Hex(user)), gone[0], gone[1:])
+		st.eval(ctx, began, &st.prune, st.accountList(accountHash(user)), gone[0], gone[1:])
 	}
 	return infos, failure
 }
 
 // lookAt is membersOf for the sessions of one server or slot. gone are arguments of prune.lua.
 func (st *store) lookAt(ctx context.Context, began time.Time, user string, keys []string, end bool) (infos []SessionInfo, gone []any, err error) {
-	command := append(make([]any, 0, len(keys)+4), st.members.sha, len(keys))
+	command := append(make([]any, 0, len(keys)+5), st.members.sha, len(keys))
 	for _, key := range keys {
 		command = append(command, key)
 	}
-	v, found, err := st.call(ctx, began, &st.members, keys[0], append(command, user, flag(end)))
+	v, found, err := st.call(ctx, began, &st.members, keys[0], append(command, user, flag(end), accountHash(user)))
 	if err != nil {
 		return nil, nil, err
 	}

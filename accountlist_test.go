@@ -2,9 +2,12 @@ package pycket_test
 
 import (
 	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -304,7 +307,7 @@ func TestListWhileSessionsComeAndGo(t *testing.T) {
 
 // listKey is the key of an account's list.
 func listKey(user string) string {
-	return fmt.Sprintf("pycket:u:{%x}", sha1.Sum([]byte(user)))
+	return fmt.Sprintf("pycket:u:{%x}", sha256.Sum256([]byte(user)))
 }
 
 // However short the idle timeout, a session in use keeps its place.
@@ -486,4 +489,49 @@ func TestRenewalDisturbsNobody(t *testing.T) {
 	}
 	close(done)
 	busy.Wait()
+}
+
+// Two accounts whose names have one SHA-1 (https://shattered.io) share nothing.
+func TestAccountsOfOneSHA1(t *testing.T) {
+	const prefix = "255044462d312e330a25e2e3cfd30a0a0a312030206f626a0a3c3c2f57696474682032203020522f4865696768742033203020522f547970652034203020522f537562747970652035203020522f46696c7465722036203020522f436f6c6f7253706163652037203020522f4c656e6774682038203020522f42697473506572436f6d706f6e656e7420383e3e0a73747265616d0affd8fffe00245348412d3120697320646561642121212121852fec092339759c39b1a1c63c4c97e1fffe01"
+	var users [2]string
+	for i, block := range []string{
+		"7f46dc93a6b67e013b029aaa1db2560b45ca67d688c7f84b8c4c791fe02b3df614f86db1690901c56b45c1530afedfb76038e972722fe7ad728f0e4904e046c230570fe9d41398abe12ef5bc942be33542a4802d98b5d70f2a332ec37fac3514e74ddc0f2cc1a874cd0c78305a21566461309789606bd0bf3f98cda8044629a1",
+		"7346dc9166b67e118f029ab621b2560ff9ca67cca8c7f85ba84c79030c2b3de218f86db3a90901d5df45c14f26fedfb3dc38e96ac22fe7bd728f0e45bce046d23c570feb141398bb552ef5a0a82be331fea48037b8b5d71f0e332edf93ac3500eb4ddc0decc1a864790c782c76215660dd309791d06bd0af3f98cda4bc4629b1",
+	} {
+		name, err := hex.DecodeString(prefix + block)
+		if err != nil {
+			t.Fatal(err)
+		}
+		users[i] = string(name)
+	}
+	if sha1.Sum([]byte(users[0])) != sha1.Sum([]byte(users[1])) {
+		t.Fatal("the names have not one SHA-1")
+	}
+	everyServer(t, func(t *testing.T, server *redisServer) {
+		stage := newStage(t, settings(server))
+		for _, user := range users {
+			stage.visit(stage.browser(), func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+				if err := s.Login(user, nil); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		for range 2 { // who looks at the one list does not tidy the other's sessions away
+			for i, user := range users {
+				if n := len(list(t, stage, user)); n != 1 {
+					t.Errorf("%d sessions of account %d are listed", n, i)
+				}
+			}
+		}
+		lists := slices.DeleteFunc(server.keys(0), func(key string) bool { return !strings.HasPrefix(key, "pycket:u:") })
+		if want := []string{listKey(users[0]), listKey(users[1])}; len(lists) != 2 || !slices.Contains(lists, want[0]) || !slices.Contains(lists, want[1]) {
+			t.Errorf("the lists are %q, want %q", lists, want)
+		}
+		for i, user := range users {
+			if n, err := stage.app.RevokeUser(t.Context(), user); n != 1 || err != nil {
+				t.Errorf("%d sessions of account %d were ended: %v", n, i, err)
+			}
+		}
+	})
 }

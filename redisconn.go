@@ -302,6 +302,7 @@ type redisTarget struct {
 	tls                bool
 	named              bool // the URL has a host
 	db                 *int // named by the URL
+	other              *int // the database of notifications, if it is another than that of sessions
 }
 
 // parseRedisURL never repeats the URL in an error: it may hold a password.
@@ -379,12 +380,47 @@ func (t redisTarget) dial(ctx context.Context, db int) (redis.Conn, error) {
 			return greeter{c, deadline}, nil
 		}),
 		redis.DialReadTimeout(time.Minute), // any: the greeter has the last word
-		redis.DialDatabase(db),
 		redis.DialUsername(t.username),
 		redis.DialPassword(t.password),
 	)
 	if err != nil {
 		return nil, withoutArgs(err)
 	}
+	if err := t.selectDatabase(greeting, db); err != nil {
+		greeting.Close()
+		return nil, err
+	}
 	return &redisConn{Conn: greeting, socket: socket, in: bufio.NewReaderSize(socket, readBuffer)}, nil
+}
+
+// selectDatabase selects the database of sessions. Before, it tries that of notifications, which only scripts
+// select: one that is not there would else be found by a script that has begun to change things.
+func (t redisTarget) selectDatabase(c redis.Conn, db int) error {
+	var wanted []int
+	if t.other != nil {
+		wanted = []int{*t.other, db}
+	} else if db != 0 {
+		wanted = []int{db}
+	}
+	for _, n := range wanted {
+		if err := c.Send("SELECT", n); err != nil {
+			return err
+		}
+	}
+	if err := c.Flush(); err != nil {
+		return err
+	}
+	for i, n := range wanted {
+		if _, err := c.Receive(); err != nil {
+			if text := strings.ToUpper(err.Error()); !strings.Contains(text, "DB INDEX") && !strings.Contains(text, "SELECT") {
+				return withoutArgs(err)
+			}
+			setting := "Redis.DBNotifications is"
+			if i == len(wanted)-1 {
+				setting = "Redis.DBSessions, or the path of Redis.URL, is"
+			}
+			return fmt.Errorf("%s %d, and Redis refuses that database; use one that it has, and if it has no other, 0 for both: %w", setting, n, withoutArgs(err))
+		}
+	}
+	return nil
 }

@@ -25,8 +25,8 @@ type RedisSettings struct {
 	URL string
 
 	// DBSessions and DBNotifications are the databases that sessions and notifications lie in. nil means
-	// 0 and 1, as the original; a database in the URL stands for DBSessions. They may be equal: the
-	// keys differ too.
+	// 0 and 1, as the original or, if the URL names a database, that one for both. They may be equal, since the
+	// keys differ too, and must be where Redis has one database only.
 	DBSessions, DBNotifications *int
 
 	// Cluster are the addresses, host:port, of some servers of a Redis Cluster; the others are found
@@ -153,7 +153,7 @@ func newRedisClient(s *RedisSettings, complain func(error)) (client redisClient,
 	}
 	db, notificationsDB = 0, 1
 	if target.db != nil {
-		db = *target.db
+		db, notificationsDB = *target.db, *target.db
 	}
 	if s.DBSessions != nil {
 		if target.db != nil && *target.db != *s.DBSessions {
@@ -172,6 +172,9 @@ func newRedisClient(s *RedisSettings, complain func(error)) (client redisClient,
 	}
 	if !good {
 		return nil, 0, 0
+	}
+	if notificationsDB != db {
+		target.other = &notificationsDB
 	}
 	return newRedisPool(target, db, s.MaxConnections, s.Timeout), db, notificationsDB
 }
@@ -273,8 +276,27 @@ func (r reply) err() error {
 		return errNoScript
 	case strings.Contains(text, "WRONGTYPE"):
 		return errWrongType
+	case r.refusesWrites():
+		return unavailable(refusal{redis.Error(text)})
 	}
 	return unavailable(withoutArgs(redis.Error(text)))
+}
+
+// A refusal is what Redis says when it takes no writes at present: it is a replica, or full, can't save, or has lost
+// its replicas. Nothing was changed: once a script has written, Redis refuses it nothing.
+type refusal struct{ cause error }
+
+func (r refusal) Error() string { return r.cause.Error() }
+func (r refusal) Unwrap() error { return r.cause }
+
+// refusesWrites reports whether the answer is a refusal. Redis before 7.0 says in which line of the script first.
+func (r reply) refusesWrites() bool {
+	for _, code := range []string{"READONLY ", "OOM ", "MISCONF ", "NOREPLICAS "} {
+		if bytes.HasPrefix(r.text, []byte(code)) || bytes.Contains(r.text, []byte("-"+code)) {
+			return r.kind == '-'
+		}
+	}
+	return false
 }
 
 // withoutArgs cuts "unknown command …, with args beginning with: …", where Redis repeats what was to be stored,

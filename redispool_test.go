@@ -420,7 +420,9 @@ func TestWhereThingsLie(t *testing.T) {
 		}{
 			{"default", "", "", nil, nil, 0, 1, "pycket:"},
 			{"set", "", "app one:", new(3), new(4), 3, 4, "app one:"},
-			{"in the URL", "/5", "", nil, nil, 5, 1, "pycket:"},
+			{"in the URL", "/5", "", nil, nil, 5, 5, "pycket:"},
+			{"in the URL, and another", "/5", "", nil, new(4), 5, 4, "pycket:"},
+			{"sessions only", "", "", new(3), nil, 3, 1, "pycket:"},
 			{"equal", "/2", "{a}\":\\", new(2), new(2), 2, 2, "{a}\":\\"},
 		} {
 			t.Run(test.name, func(t *testing.T) {

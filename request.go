@@ -197,6 +197,8 @@ func (q *request) inquire(s *script, args ...any) (verdict, answer, error) {
 		q.seen = true
 	case expired, destroyed, rotated:
 		q.isDead(v, a.time)
+	default:
+		return 0, answer{}, errMalformed
 	}
 	return v, a, nil
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,6 +22,8 @@ type store struct {
 	prefix  string
 	timeout time.Duration
 	cluster bool // the keys lie on several servers: see accountlist.go
+
+	refusedAt atomic.Pointer[time.Time] // when Redis has last refused to renew something
 
 	read, set, swap, increment, drop, rotate, destroy script
 	notify, peek, take, add, drain                    script
@@ -68,6 +71,7 @@ type script struct {
 	// even if the first run comes late: what was sent on a connection that broke may reach Redis after
 	// what was sent on the next. A Set is not: it could undo a later one.
 	repeatable bool
+	renews     bool // it renews the idle timeout, when that is due, besides what it is asked for
 }
 
 // place is where a session lies and what proves that the id is its own. Both are strings, boxed once.
@@ -115,6 +119,9 @@ func newStore(redis redisClient, s Settings, db, notificationsDB int) (*store, e
 		source := constants + body
 		sum := sha1.Sum([]byte(source)) // #nosec G401 -- what EVALSHA knows a script by
 		*load.into = script{source: source, sha: hex.EncodeToString(sum[:]), repeatable: load.repeatable}
+	}
+	for _, s := range []*script{&st.read, &st.peek, &st.take, &st.drain} {
+		s.renews = true
 	}
 	return st, nil
 }
@@ -174,18 +181,44 @@ func (st *store) handle(key string) string { return key[len(st.prefix)+len("s:{"
 
 // run runs a script on a session, within the timeout from when the operation began. What it answers is a
 // verdict or, with done, an answer.
+//
+// That Redis refuses to renew the idle timeout is no reason not to hand out what it has: such a script is run again
+// without that, and for a while the next ones are so at once.
 func (st *store) run(ctx context.Context, began time.Time, s *script, at place, args ...any) (verdict, answer, error) {
-	v, a, err := st.eval(ctx, began, s, at.key, at.verifier, args)
-	if v != unlisted || a.list == "" {
-		return v, a, err
+	if s.renews && st.refusesWrites() {
+		return st.eval(ctx, began, s, at.key, at.verifier.(string)+asItIs, args)
 	}
-	failure := st.renewListing(ctx, at, a)
-	v, a, err = st.eval(ctx, began, s, at.key, at.verifier.(string)+seenTo, args)
-	if err == nil && v == unlisted {
-		err = failure
+	v, a, err := st.eval(ctx, began, s, at.key, at.verifier, args)
+	if v == unlisted && a.list != "" {
+		failure := st.renewListing(ctx, at, a)
+		v, a, err = st.eval(ctx, began, s, at.key, at.verifier.(string)+seenTo, args)
+		if err == nil && v == unlisted {
+			err = failure
+		}
+	}
+	if err != nil && s.renews && errors.As(err, new(refusal)) {
+		if now := time.Now(); !st.cluster { // where other servers may not refuse
+			st.refusedAt.Store(&now)
+		}
+		return st.eval(ctx, began, s, at.key, at.verifier.(string)+asItIs, args)
 	}
 	return v, a, err
 }
+
+// refusesWrites reports whether Redis has refused a renewal a moment ago.
+func (st *store) refusesWrites() bool {
+	at := st.refusedAt.Load()
+	return at != nil && time.Since(*at) < refusedFor
+}
+
+const (
+	// asItIs stands after the verifier of an operation that renews nothing, since Redis refuses writes.
+	asItIs = "!"
+
+	// refusedFor is how long nothing is renewed after a refusal: every read would else fail first and, where
+	// that leads to looking for the master, cost everybody the connection.
+	refusedFor = lastPause
+)
 
 // eval runs a script on one key.
 func (st *store) eval(ctx context.Context, began time.Time, s *script, key, first any, args []any) (verdict, answer, error) {
@@ -205,6 +238,9 @@ func (st *store) call(ctx context.Context, began time.Time, s *script, key strin
 	}
 	switch r.kind {
 	case ':':
+		if r.number < int64(done) || r.number > int64(notNumber) {
+			return 0, answer{}, errMalformed
+		}
 		return verdict(r.number), answer{}, nil
 	case '+':
 		return parseStatus(string(r.text))
@@ -259,7 +295,7 @@ type answer struct {
 
 	time  time.Duration // with the verdicts destroyed and rotated: how long ago; unlisted: for how long
 	since int64         // with unlisted: the time by the server's clock, milliseconds since 1970
-	list  string        // with unlisted: the SHA-1 of the account whose list it is
+	list  string        // with unlisted: the SHA-256 of the account whose list it is
 }
 
 // value is the one value; nil if there is none.

@@ -1172,7 +1172,7 @@ func TestThreatStoredBytes(t *testing.T) {
 				// The library's own fields: a panic, or a session that opens for a stranger, would be a fault.
 				whole := server.hash(0, key)
 				other := signed(t, secret, "PYCKET_ID", slices.Concat(idOf(t, b.cookie())[:12], make([]byte, 32)), 0)
-				for _, field := range []string{"pycket:id", "pycket:ended", "pycket:user", "pycket:auth", "pycket:seen", "pycket:idle", "pycket:agent"} {
+				for _, field := range []string{"pycket:id", "pycket:ended", "pycket:user", "pycket:list", "pycket:auth", "pycket:seen", "pycket:idle", "pycket:agent"} {
 					for i := range 12 {
 						server.do(0, "DEL", key)
 						for name, value := range whole {

@@ -1,9 +1,9 @@
 -- Binds a session to an account, in one step with its new id and its values.
 --
 -- ARGV[2]: '1' if the session may be made by this; ARGV[3…]: name, value, name, value …; then, last, the
--- verifier of the new id (or of the old, to keep it), the account ('' for none), '1' if this is an
--- authentication, the browser's user agent, and, in a cluster, for how many milliseconds the account's list
--- is sure to name the session.
+-- verifier of the new id (or of the old, to keep it), the account ('' for none) and its SHA-256, '1' if
+-- this is an authentication, the browser's user agent, and, in a cluster, for how many milliseconds the account's
+-- list is sure to name the session.
 --@ begin
 --@ unlist
 --@ finish
@@ -12,10 +12,11 @@ if not living then
   --@ born
 end
 local sure = tonumber(table.remove(ARGV))
-local agent, auth, user, verifier = table.remove(ARGV), table.remove(ARGV), table.remove(ARGV), table.remove(ARGV)
+local agent, auth, hash = table.remove(ARGV), table.remove(ARGV), table.remove(ARGV)
+local user, verifier = table.remove(ARGV), table.remove(ARGV)
 local target, empty = key, false
 --@ grow
-local before = redis.call('HGET', key, 'pycket:user')
+local before, was = redis.call('HGET', key, 'pycket:user'), redis.call('HGET', key, 'pycket:list')
 owned = user ~= ''
 if auth == '1' then idle = IDLE end
 if CLUSTER and owned then
@@ -23,36 +24,39 @@ if CLUSTER and owned then
   listed = now() + sure
   redis.call('HSET', key, 'pycket:listed', string.format('%.0f', listed))
 end
-if before and before ~= user then unlist(key, before) end
-if auth == '1' then redis.call('HDEL', key, 'pycket:idle') end -- Remember was for whoever signed in before
 --@ count
+if MAXSESSIONS > 0 then -- others may end
+  --@ reach
+end
 local t = redis.call('TIME')
 if verifier ~= id then
   record = verifier .. string.sub(record, 23)
   redis.call('HSET', key, 'pycket:ended', t[1] .. string.sub('00000' .. t[2], -6, -4))
 end
-redis.call('HSET', key, 'pycket:id', record)
+redis.call('HSET', key, 'pycket:id', record) -- first, so that a Redis that is full refuses the login
+if was and before ~= user then unlist(key, was) end
+if auth == '1' then redis.call('HDEL', key, 'pycket:idle') end -- Remember was for whoever signed in before
 for i = 3, #ARGV, 200 do -- unpack has a limit
   redis.call('HSET', key, unpack(ARGV, i, math.min(i + 199, #ARGV)))
 end
 if owned then
-  redis.call('HSET', key, 'pycket:user', user)
+  redis.call('HSET', key, 'pycket:user', user, 'pycket:list', hash)
   redis.call('HSETNX', key, 'pycket:agent', agent)
 else
-  redis.call('HDEL', key, 'pycket:user', 'pycket:listed', 'pycket:asked')
+  redis.call('HDEL', key, 'pycket:user', 'pycket:list', 'pycket:listed', 'pycket:asked')
 end
 if auth == '1' or not owned or before ~= user then redis.call('HDEL', key, 'pycket:auth') end
 if auth == '1' then redis.call('HSET', key, 'pycket:auth', t[1] .. string.sub('00000' .. t[2], -6)) end
 --@ keep
 if auth == '1' and not CLUSTER then
-  local list = PREFIX .. 'u:{' .. redis.sha1hex(user) .. '}'
+  local list = PREFIX .. 'u:{' .. hash .. '}'
   --@ tidy
   local count = redis.pcall('ZCARD', list)
   if MAXSESSIONS > 0 and type(count) == 'number' and count > MAXSESSIONS then
     local alive = {}
     for _, handle in ipairs(redis.call('ZRANGE', list, 0, -1)) do
       local other = PREFIX .. 's:{' .. handle .. '}'
-      local fields = member(other, user)
+      local fields = member(other, user, hash)
       if fields and other ~= key then
         alive[#alive + 1] = { other, tonumber(fields[4] or nil) or (tonumber(string.sub(fields[1], 23, 35)) or 0) * 1000 }
       end

@@ -6,7 +6,9 @@ if #ARGV[1] == 22 then
   --@ lasts
   local at = now()
   if (listed - at < lasts or listed - at > idle * 1.1 + 1000) and (tonumber(redis.call('HGET', key, 'pycket:asked') or nil) or 0) <= at then
-    redis.call('HSET', key, 'pycket:asked', string.format('%.0f', at + idle / 20))
-    --@ unlisted
+    local asked = redis.pcall('HSET', key, 'pycket:asked', string.format('%.0f', at + idle / 20))
+    if type(asked) == 'number' then -- where Redis refuses it, the session goes on as it is
+      --@ unlisted
+    end
   end
 end

@@ -1,7 +1,8 @@
 -- How every script on a session begins: is the id that the request came with alive?
 --
 -- KEYS[1]  the session's hash, <PREFIX>s:{<handle>}, in database DB
--- ARGV[1]  the verifier of the id; in a cluster, a '.' after it says that the account's list was seen to
+-- ARGV[1]  the verifier of the id; a '.' after it says that, in a cluster, the account's list was seen to, and a
+--          '!' that Redis refuses writes, so that what only reads should not try to renew anything
 --
 -- The notifications of a session lie in database NDB, under the same {handle} and so in the same
 -- cluster slot: <PREFIX>n:{<handle>} (a hash) and <PREFIX>m:{<handle>} (a list). docs/storage.md
@@ -21,7 +22,8 @@ local created = 0
 if living and ABSOLUTE > 0 then
   created = tonumber(string.sub(record, 23, 35)) or 0
   if not (now() < created + ABSOLUTE) then
-    redis.call('DEL', key) -- its notifications can't be reached any more, and have a TTL
+    -- Its notifications can't be reached any more, and have a TTL.
+    if string.sub(ARGV[1], 23) ~= '!' then redis.call('DEL', key) end
     living = false
   end
 end
@@ -37,6 +39,9 @@ if living then
   -- Redis may hold anything; 400 days are the most that Remember sets.
   idle = idle >= 1000 and idle <= 34560000000 and math.floor(idle) or IDLE
   if not (bytes >= 0 and bytes < 1e15) then bytes = 0 end
+end
+if noted then
+  --@ reach
 end
 if CLUSTER and living and owned then
   --@ apart

@@ -15,8 +15,9 @@ if noted then
 end
 if owned then
   redis.call('HSET', key, 'pycket:seen', string.format('%.0f', now()))
-  if not CLUSTER then
-    local list, handle = PREFIX .. 'u:{' .. redis.sha1hex(redis.call('HGET', key, 'pycket:user') or '') .. '}', string.sub(key, #PREFIX + 4, -2)
+  local on = not CLUSTER and redis.call('HGET', key, 'pycket:list')
+  if on then
+    local list, handle = PREFIX .. 'u:{' .. on .. '}', string.sub(key, #PREFIX + 4, -2)
     --@ enlist
   end
 end
