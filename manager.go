@@ -66,7 +66,7 @@ func (m *manager) enter() (*request, error) {
 	if m.cause != nil {
 		return nil, m.cause
 	}
-	return m.request, m.request.enter()
+	return m.request, m.request.enter(m.request.Context)
 }
 
 // write makes arguments and then carries out an operation with them, unless there are none. They are made

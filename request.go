@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -28,9 +27,10 @@ type request struct {
 
 	// mu is held during every operation, its round trip included: two goroutines of one request then
 	// make one session, not two, and the headers wait for a session that is being made.
-	mu         sync.Mutex
-	touched    bool // an operation was begun: the response depends on the cookie
-	identified bool // the request's cookie was looked for
+	mu         queueLock
+	current    operation // of who holds mu
+	touched    bool      // an operation was begun: the response depends on the cookie
+	identified bool      // the request's cookie was looked for
 	id         *sessionID
 	place      place
 	lifetime   int64 // of the browser's cookie, in seconds; 0 is until it is closed
@@ -40,6 +40,12 @@ type request struct {
 	ended      bool  // somebody else ended it: no write of this request may start another
 	snapshot   snapshot
 	cookie     cookieChange
+}
+
+// operation is what one on the session may take: it is over when its context ends, or Timeout after it began.
+type operation struct {
+	context.Context
+	began time.Time
 }
 
 // cookieChange is what the response does to the browser's cookie.
@@ -131,11 +137,15 @@ func requestOf(w http.ResponseWriter, r *http.Request) *request {
 }
 
 // enter begins an operation. If it returns no error, mu is locked.
-func (q *request) enter() error {
-	if err := q.Context.Err(); err != nil {
+func (q *request) enter(ctx context.Context) error {
+	op := operation{ctx, time.Now()}
+	if err := ctx.Err(); err != nil {
 		return err
 	}
-	q.mu.Lock()
+	if err := q.mu.lockBy(ctx, op.began.Add(q.app.store.timeout)); err != nil {
+		return err
+	}
+	q.current = op
 	q.touched = true
 	q.identify()
 	return nil
@@ -188,7 +198,7 @@ func (q *request) inquire(s *script, args ...any) (verdict, answer, error) {
 	if q.id == nil {
 		return expired, answer{}, nil
 	}
-	v, a, err := q.app.store.run(q, time.Now(), s, q.place, args...)
+	v, a, err := q.app.store.run(q.current.Context, q.current.began, s, q.place, args...)
 	if err != nil {
 		return 0, a, err
 	}
@@ -204,13 +214,13 @@ func (q *request) inquire(s *script, args ...any) (verdict, answer, error) {
 // write runs a script that may make the session. The first of its arguments says whether it may, and is
 // filled in here.
 func (q *request) write(s *script, args []any) (answer, error) {
-	return q.writeAs(s, args, func(time.Time, bool, time.Duration) error { return nil })
+	return q.writeAs(s, args, func(bool, time.Duration) error { return nil })
 }
 
-// writeAs is write for arguments that depend on the id: they are filled in by prepare, which is told when the
-// operation began, whether the session is made by it, and the session's idle timeout as far as is known.
-func (q *request) writeAs(s *script, args []any, prepare func(began time.Time, fresh bool, idle time.Duration) error) (answer, error) {
-	began, idle := time.Now(), q.app.settings.IdleTimeout
+// writeAs is write for arguments that depend on the id: they are filled in by prepare, which is told whether
+// the session is made by it, and the session's idle timeout as far as is known.
+func (q *request) writeAs(s *script, args []any, prepare func(fresh bool, idle time.Duration) error) (answer, error) {
+	idle := q.app.settings.IdleTimeout
 	for range 4 { // once; a fresh session after an expired one; another id for one in use; longer on the list
 		if q.ended {
 			return answer{}, ErrGone
@@ -225,9 +235,9 @@ func (q *request) writeAs(s *script, args []any, prepare func(began time.Time, f
 		args[0] = flag(fresh)
 		var v verdict
 		var a answer
-		err := prepare(began, fresh, idle)
+		err := prepare(fresh, idle)
 		if err == nil {
-			v, a, err = q.app.store.run(q, began, s, q.place, args...)
+			v, a, err = q.app.store.run(q.current.Context, q.current.began, s, q.place, args...)
 		}
 		if fresh && (err != nil || v != done) {
 			q.id = nil

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"sync/atomic"
+	"time"
 )
 
 // response is the writer that handlers get: the server's own, but that the session's headers are added
@@ -21,16 +22,17 @@ func (w *response) owner() *request { return w.request }
 // Unwrap is for http.ResponseController.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// commit adds the session's headers, once. It waits for an operation that is under way: that may be
-// about to need a cookie.
+// commit adds the session's headers, once. It waits for the operations that began before it: they may be about
+// to need a cookie. That is no longer than Timeout: see queueLock. Those that begin after it find the headers sent.
 func (w *response) commit() {
 	if w.committed.Load() {
 		return
 	}
-	q := w.request
+	q, began := w.request, time.Now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if !w.committed.Load() {
+		q.current = operation{q.Context, began}
 		q.headers(w.ResponseWriter.Header())
 		w.committed.Store(true)
 	}
