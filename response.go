@@ -24,18 +24,21 @@ func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // commit adds the session's headers, once. It waits for the operations that began before it: they may be about
 // to need a cookie. That is no longer than Timeout: see queueLock. Those that begin after it find the headers sent.
-func (w *response) commit() {
+// It reports whether it has changed the browser's cookie.
+func (w *response) commit() (cookie bool) {
 	if w.committed.Load() {
-		return
+		return false
 	}
 	q, began := w.request, time.Now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !w.committed.Load() {
-		q.current = operation{q.Context, began}
-		q.headers(w.ResponseWriter.Header())
-		w.committed.Store(true)
+	if w.committed.Load() {
+		return false
 	}
+	q.current = operation{q.Context, began}
+	q.headers(w.ResponseWriter.Header())
+	w.committed.Store(true)
+	return q.cookie != keepCookie
 }
 
 func (w *response) WriteHeader(status int) {
@@ -67,15 +70,14 @@ func (w *response) FlushError() error {
 }
 
 // hijack warns of a session whose cookie the handler would have to send itself, from Header: after
-// WriteHeader, as websocket libraries should call it first, there is none.
+// WriteHeader, as websocket libraries should call it first, there is none. If it fails, the handler may still
+// answer as others do.
 func (w *response) hijack() (net.Conn, *bufio.ReadWriter, error) {
-	if !w.committed.Load() {
-		w.commit()
-		if q := w.request; q.cookie != keepCookie {
-			q.app.logger.Warn("pycket: a connection is hijacked before the session's new cookie was sent: call WriteHeader first, or send Header()'s Set-Cookie")
-		}
+	conn, buffer, err := w.ResponseWriter.(http.Hijacker).Hijack()
+	if err == nil && w.commit() {
+		w.request.app.logger.Warn("pycket: a connection is hijacked before the session's new cookie was sent: call WriteHeader first, or send Header()'s Set-Cookie")
 	}
-	return w.ResponseWriter.(http.Hijacker).Hijack()
+	return conn, buffer, err
 }
 
 func (w *response) readFrom(r io.Reader) (int64, error) {

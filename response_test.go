@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -266,6 +267,35 @@ func TestHijack(t *testing.T) {
 			io.WriteString(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
 		}
 		stage.browser().get("/")
+	})
+}
+
+// A goroutine of the request may be changing the session while the handler hijacks.
+func TestHijackWhileSessionChanges(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		stage := newStage(t, settings(server))
+		for range 20 {
+			stage.visit(stage.browser(), func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+				var changes sync.WaitGroup
+				begun := make(chan struct{})
+				changes.Go(func() {
+					err := s.Set("a", 1)
+					for close(begun); err == nil; { // until a new session is refused
+						err = errors.Join(s.Destroy(), s.Set("a", 1))
+					}
+				})
+				<-begun
+				conn, _, err := w.(http.Hijacker).Hijack()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer conn.Close()
+				changes.Wait()
+				io.WriteString(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+			})
+		}
+		wantNothingLeft(t, server)
 	})
 }
 
