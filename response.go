@@ -65,8 +65,29 @@ func (w *response) flush() {
 
 // FlushError is what http.ResponseController calls before it looks further down.
 func (w *response) FlushError() error {
-	w.commit()
+	if canFlush(w.ResponseWriter) {
+		w.commit()
+	}
 	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// canFlush reports whether http.ResponseController has something to flush w by. If it has not, no headers are
+// sent.
+func canFlush(w http.ResponseWriter) bool {
+	for {
+		if own, ok := w.(interface{ owner() *request }); ok { // of another App, which has FlushError in any case
+			w = own.owner().ResponseWriter
+			continue
+		}
+		switch v := w.(type) {
+		case http.Flusher, interface{ FlushError() error }:
+			return true
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = v.Unwrap()
+		default:
+			return false
+		}
+	}
 }
 
 // hijack warns of a session whose cookie the handler would have to send itself, from Header: after
