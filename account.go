@@ -191,7 +191,7 @@ func (a *App) Sessions(ctx context.Context, user string) ([]SessionInfo, error) 
 	if err != nil {
 		return nil, failed("sessions", err)
 	}
-	current, err := currentHandle(ctx)
+	current, err := a.currentHandle(ctx)
 	if err != nil {
 		return nil, failed("sessions", err)
 	}
@@ -285,8 +285,8 @@ func (a *App) limit(ctx context.Context, began time.Time, user, own string) {
 }
 
 // currentHandle is the handle of the session of the request that ctx belongs to.
-func currentHandle(ctx context.Context) (string, error) {
-	q, ok := ctx.Value(requestKey{}).(*request)
+func (a *App) currentHandle(ctx context.Context) (string, error) {
+	q, ok := ctx.Value(a).(*request)
 	if !ok {
 		return "", nil
 	}

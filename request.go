@@ -107,13 +107,21 @@ func (s *snapshot) names() []string {
 
 type requestKey struct{}
 
-// Value lets the request be found in its own context.
-func (q *request) Value(key any) any {
-	if key == (requestKey{}) {
-		return q
-	}
-	return q.Context.Value(key)
+// within is a context in which a request is found: by requestKey, whatever its App, and by its App.
+type within struct {
+	context.Context
+	request *request
 }
+
+func (c within) Value(key any) any {
+	if key == (requestKey{}) || key == any(c.request.app) {
+		return c.request
+	}
+	return c.Context.Value(key)
+}
+
+// Value lets the request be found in its own context.
+func (q *request) Value(key any) any { return within{q.Context, q}.Value(key) }
 
 // requestOf finds the state of a request, by its context or, where a framework has replaced that, by
 // its writer.
@@ -123,9 +131,27 @@ func requestOf(w http.ResponseWriter, r *http.Request) *request {
 			return q
 		}
 	}
+	return ownerOf(w, func(*request) bool { return true })
+}
+
+// requestOf finds the state that a request has already, where Wrap stands within Wrap; between the two there may be
+// another App's. A context alone does not make the same request of it: a handler may serve others with its own.
+func (a *App) requestOf(w http.ResponseWriter, r *http.Request) *request {
+	if q := ownerOf(w, func(q *request) bool { return q.app == a }); q != nil {
+		return q
+	}
+	if q, ok := r.Context().Value(a).(*request); ok && slices.Equal(r.Header["Cookie"], q.http.Header["Cookie"]) {
+		return q
+	}
+	return nil
+}
+
+func ownerOf(w http.ResponseWriter, fits func(*request) bool) *request {
 	for w != nil {
 		if own, ok := w.(interface{ owner() *request }); ok {
-			return own.owner()
+			if q := own.owner(); fits(q) {
+				return q
+			}
 		}
 		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
 		if !ok {
