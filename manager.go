@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -44,7 +45,7 @@ var (
 	_ Manager = (*NotificationManager)(nil)
 )
 
-// Get reads a value; if there is none, or an error, it returns the fallback. Of a session, values come
+// Get reads a value; if there is none, or an error, it returns the fallback, and no copy of it. Of a session, values come
 // from the request's snapshot. A notification is taken out: no other request gets it.
 func Get[T any](m Manager, name string, fallback T) (T, error) {
 	var value T
@@ -238,10 +239,11 @@ func (m *SessionManager) increment(name string, by int64) (int64, error) {
 }
 
 // Update changes one value by a function of what it was, and returns what it became; a name without a
-// value counts as initial. No change of another request is lost: if the value has changed meanwhile,
-// change is called again with the new one. change must therefore have no other effects than its result;
-// if it returns an error, nothing is changed and Update returns that error. With an error, the result is
-// initial.
+// value counts as initial, of which change gets a copy, as the codec makes it: initial may be shared by
+// all visitors, and change may change what it gets in place. No change of another request is lost: if the
+// value has changed meanwhile, change is called again with the new one. change must therefore have no other
+// effects than its result; if it returns an error, nothing is changed and Update returns that error. With an
+// error, the result is initial.
 func Update[T any](s *SessionManager, name string, initial T, change func(T) (T, error)) (T, error) {
 	return update(s, "update", name, initial, change)
 }
@@ -253,10 +255,12 @@ func update[T any](s *SessionManager, op, name string, initial T, change func(T)
 		if err != nil {
 			return initial, failedOn(op, name, err)
 		}
-		codec := s.request.app.settings.Codec
 		if seen == nil {
-			value = initial
-		} else if err := decodeInto(codec, seen, &value); err != nil {
+			err = copyInto(s.request, &value, initial)
+		} else {
+			err = decodeInto(s.request.app.settings.Codec, seen, &value)
+		}
+		if err != nil {
 			return initial, failedOn(op, name, err)
 		}
 		next, err := change(value)
@@ -271,6 +275,47 @@ func update[T any](s *SessionManager, op, name string, initial T, change func(T)
 			return next, nil
 		}
 	}
+}
+
+// copyInto copies a value that nobody may change: by the codec, if there is something in it to be changed.
+func copyInto[T any](q *request, into *T, value T) error {
+	if !shares(reflect.ValueOf(value)) {
+		*into = value
+		return nil
+	}
+	data, err := q.encode(value)
+	if err == nil {
+		err = decodeInto(q.app.settings.Codec, data, into)
+	}
+	if err != nil {
+		return fmt.Errorf("the initial value: %w", err)
+	}
+	return nil
+}
+
+// shares reports whether an assignment of v leaves the two with memory in common.
+func shares(v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.Map, reflect.Pointer, reflect.Chan, reflect.Func, reflect.UnsafePointer:
+		return !v.IsNil()
+	case reflect.Slice:
+		return v.Cap() > 0
+	case reflect.Interface:
+		return shares(v.Elem())
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if shares(v.Field(i)) {
+				return true
+			}
+		}
+	case reflect.Array:
+		for i := range v.Len() {
+			if shares(v.Index(i)) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // swap sets a value if what stands in Redis is what was seen, and otherwise learns what stands there.
