@@ -3,6 +3,7 @@ package pycket_test
 // How long an operation waits, and for what: for the other goroutines of its request, and until its context ends.
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -134,5 +135,150 @@ func TestHeadersWaitForCookie(t *testing.T) {
 				t.Errorf("%q, %v", text, err)
 			}
 		})
+	})
+}
+
+// A view's operations end with its context, though the request goes on: those that wait for Redis, and those that
+// wait for the request's own.
+func TestWithContext(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		stage, breaker, b := heldStage(t, server, 20*time.Second)
+		for name, start := range map[string]func(context.Context) (context.Context, context.CancelFunc){
+			"deadline": func(ctx context.Context) (context.Context, context.CancelFunc) {
+				return context.WithTimeout(ctx, 20*time.Millisecond)
+			},
+			"cancel": func(ctx context.Context) (context.Context, context.CancelFunc) {
+				ctx, cancel := context.WithCancel(ctx)
+				time.AfterFunc(20*time.Millisecond, cancel)
+				return ctx, cancel
+			},
+		} {
+			t.Run(name, func(t *testing.T) {
+				stage.visit(b, func(_ http.ResponseWriter, r *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+					began := time.Now()
+					breaker.hold()
+					ctx, cancel := start(r.Context())
+					defer cancel()
+					err := s.WithContext(ctx).Set("a", "late")
+					wantError(t, err, ctx.Err(), `set "a"`, "may have been carried out")
+
+					under := make(chan error)
+					go func() { under <- s.Set("b", "patient") }()
+					breaker.awaitCommands(2)
+					ctx, cancel = start(r.Context())
+					defer cancel()
+					service, notes := s.WithContext(ctx), n.WithContext(ctx)
+					for name, operation := range map[string]func() error{
+						"set": func() error { return service.Set("a", "late") },
+						"get": func() error { _, err := pycket.Get(service, "a", ""); return err },
+						"update": func() error {
+							_, err := pycket.Update(service, "n", 1, func(n int) (int, error) { return n, nil })
+							return err
+						},
+						"add":   func() error { return notes.Add("info", "late") },
+						"take":  func() error { _, err := pycket.Get(notes, "a", ""); return err },
+						"user":  func() error { _, err := service.User(); return err },
+						"login": func() error { return service.Login("ann", nil) },
+					} {
+						err := operation()
+						wantError(t, err, ctx.Err(), name)
+						if errors.Is(err, pycket.ErrUnavailable) {
+							t.Errorf("%s: %v", name, err)
+						}
+					}
+					if took := time.Since(began); took > 10*time.Second {
+						t.Errorf("it has taken %v", took)
+					}
+					breaker.pass()
+					if err := <-under; err != nil {
+						t.Error(err)
+					}
+					if text, err := pycket.Get(s, "b", ""); text != "patient" || err != nil {
+						t.Errorf("%q, %v", text, err)
+					}
+				})
+			})
+		}
+	})
+}
+
+// Work that goes on when the handler has returned takes a context that does, too. It writes to the session that
+// there is and makes none, since there is no way to send a cookie. Without such a context, it is told why it fails.
+func TestWorkOutlivesHandler(t *testing.T) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
+		stage := newStage(t, settings(server))
+		var ctx context.Context
+		// outlive is a request that has ended: it leaves its managers, and views of them that go on.
+		outlive := func(b *browser) (s, work *pycket.SessionManager, n, notes *pycket.NotificationManager) {
+			stage.visit(b, func(_ http.ResponseWriter, r *http.Request, session *pycket.SessionManager, notifications *pycket.NotificationManager) {
+				s, n, ctx = session, notifications, r.Context()
+				work, notes = s.WithContext(context.WithoutCancel(r.Context())), n.WithContext(context.WithoutCancel(r.Context()))
+			})
+			<-ctx.Done()
+			return s, work, n, notes
+		}
+		b := stage.browser()
+		stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			if err := s.Set("a", "before"); err != nil {
+				t.Error(err)
+			}
+		})
+		s, work, n, notes := outlive(b)
+		if text, err := pycket.Get(work, "a", ""); text != "before" || err != nil {
+			t.Errorf("%q, %v", text, err)
+		}
+		count, err := pycket.Update(work, "n", 1, func(n int) (int, error) { return n + 1, nil })
+		if err = errors.Join(err, work.Set("a", "after"), notes.Add("info", "ready")); count != 2 || err != nil {
+			t.Errorf("%d, %v", count, err)
+		}
+		wantError(t, work.Rotate(), pycket.ErrHeadersSent, "rotate")
+		stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+			text, err := pycket.Get(s, "a", "")
+			messages, drainErr := n.Drain()
+			if text != "after" || len(messages) != 1 || err != nil || drainErr != nil {
+				t.Errorf("%q, %v, %v, %v", text, messages, err, drainErr)
+			}
+		})
+		derived, cancel := context.WithTimeout(ctx, time.Hour) // a service's
+		defer cancel()
+		for _, errs := range []map[string]error{every(s, n), every(s.WithContext(derived), n.WithContext(derived))} {
+			for name, err := range errs {
+				if name != "Destroy" {
+					wantError(t, err, context.Canceled, "the request has ended")
+				}
+			}
+		}
+
+		server.do(0, "FLUSHALL")
+		_, work, _, notes = outlive(stage.browser())
+		for name, err := range every(work, notes) {
+			switch name {
+			case "session.Set", "session.SetMany", "notifications.Set", "notifications.SetMany", "Update", "Increment", "Add":
+				wantError(t, err, pycket.ErrHeadersSent)
+			default:
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		if server.size() != 0 {
+			t.Errorf("%d keys were made", server.size())
+		}
+	})
+}
+
+// An operation that is under way when the handler returns is told so, too.
+func TestHandlerLeavesOperation(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		stage, breaker, b := heldStage(t, server, timeout)
+		set := make(chan error, 2)
+		stage.visit(b, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			w.WriteHeader(http.StatusNoContent) // which would wait
+			breaker.hold()
+			go func() { set <- s.Set("a", "late") }()
+			breaker.awaitCommands(1)
+		})
+		defer breaker.pass()
+		wantError(t, <-set, context.Canceled, `set "a"`, "the request has ended", "may have been carried out")
 	})
 }

@@ -1,6 +1,7 @@
 package pycket
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -17,8 +18,9 @@ type Values map[string]any
 //
 // Names may be any bytes, the empty name too, but not begin with "pycket:" (ErrReserved). Values are
 // what the codec takes. Every operation is one round trip to Redis at most, is carried out by Redis in
-// one step, and ends with the context of the request that App.Wrap was given. Managers may be used by several goroutines of a request at
-// once. An operation that returns nil was acknowledged by Redis.
+// one step, and ends with the context of the request that App.Wrap was given, or with that of WithContext.
+// Managers may be used by several goroutines of a request at once. An operation that returns nil was
+// acknowledged by Redis.
 type Manager interface {
 	// Set stores a value. The first Set of a new visitor makes the session and its cookie.
 	Set(name string, value any) error
@@ -59,7 +61,21 @@ func Get[T any](m Manager, name string, fallback T) (T, error) {
 // manager is the part of both managers that finds its request.
 type manager struct {
 	request *request
-	cause   error // why there is no request
+	context context.Context // of WithContext; nil: the request's
+	cause   error           // why there is no request
+}
+
+func (m manager) withContext(ctx context.Context) manager {
+	m.context = ctx
+	return m
+}
+
+// ctx is the context that operations end with. There is a request.
+func (m *manager) ctx() context.Context {
+	if m.context != nil {
+		return m.context
+	}
+	return m.request.Context
 }
 
 // enter begins an operation. If it returns no error, the request is locked.
@@ -67,7 +83,7 @@ func (m *manager) enter() (*request, error) {
 	if m.cause != nil {
 		return nil, m.cause
 	}
-	return m.request, m.request.enter(m.request.Context)
+	return m.request, m.request.enter(m.ctx())
 }
 
 // write makes arguments and then carries out an operation with them, unless there are none. They are made
@@ -106,6 +122,28 @@ func NewSessionManager(w http.ResponseWriter, r *http.Request) *SessionManager {
 		return &q.session
 	}
 	return &SessionManager{manager{cause: ErrNoApp}}
+}
+
+// WithContext gives the same session of the same request, whose operations end with ctx in place of the
+// request's context; RedisSettings.Timeout bounds them all the same. A service hands down its own, with its
+// deadline:
+//
+//	count, err := session.WithContext(ctx).Increment("searches", 1)
+//
+// The context of a request ends with its handler, and operations after that say so. Work that goes on
+// takes one that does not:
+//
+//	session := session.WithContext(context.WithoutCancel(ctx))
+//	go func() {
+//		err := session.Set("report", write(report))
+//		…
+//	}()
+//
+// It may write to a session that there is. One that would be made, or be given a new id, is refused
+// with [ErrHeadersSent], since the answer with its cookie has gone. What the request has read is kept: see
+// [SessionManager.Refresh].
+func (m *SessionManager) WithContext(ctx context.Context) *SessionManager {
+	return &SessionManager{m.withContext(ctx)}
 }
 
 // Set stores a value: see [Manager].

@@ -140,7 +140,7 @@ func (a *App) Wrap(next http.Handler) http.Handler {
 		q.response.request = q
 		q.session.request = q
 		q.notifications.request = q
-		defer q.commit() // for a handler that wrote nothing
+		defer q.end()
 		next.ServeHTTP(q.writer(), r.WithContext(q))
 	})
 }

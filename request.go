@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,6 +22,7 @@ type request struct {
 	app   *App
 	http  *http.Request
 	began time.Time
+	over  atomic.Bool // the handler has returned: the server is about to cancel the context
 
 	session       SessionManager
 	notifications NotificationManager
@@ -140,7 +142,7 @@ func (a *App) requestOf(w http.ResponseWriter, r *http.Request) *request {
 	if q := ownerOf(w, func(q *request) bool { return q.app == a }); q != nil {
 		return q
 	}
-	if q, ok := r.Context().Value(a).(*request); ok && slices.Equal(r.Header["Cookie"], q.http.Header["Cookie"]) {
+	if q, ok := r.Context().Value(a).(*request); ok && !q.over.Load() && slices.Equal(r.Header["Cookie"], q.http.Header["Cookie"]) {
 		return q
 	}
 	return nil
@@ -165,16 +167,32 @@ func ownerOf(w http.ResponseWriter, fits func(*request) bool) *request {
 // enter begins an operation. If it returns no error, mu is locked.
 func (q *request) enter(ctx context.Context) error {
 	op := operation{ctx, time.Now()}
-	if err := ctx.Err(); err != nil {
-		return err
+	err := ctx.Err()
+	if err == nil {
+		err = q.mu.lockBy(ctx, op.began.Add(q.app.store.timeout))
 	}
-	if err := q.mu.lockBy(ctx, op.began.Add(q.app.store.timeout)); err != nil {
-		return err
+	if err != nil {
+		return q.orOver(err)
 	}
 	q.current = op
 	q.touched = true
 	q.identify()
 	return nil
+}
+
+// orOver says of an operation's error that the request has ended, where that is why its context was cancelled:
+// it is the request's own, or one that was derived from it.
+func (q *request) orOver(err error) error {
+	if q.over.Load() && q.Context.Err() != nil && errors.Is(err, context.Canceled) {
+		return fmt.Errorf("the request has ended: %w", err)
+	}
+	return err
+}
+
+// end is the end of the handler, which may have written nothing.
+func (q *request) end() {
+	q.commit()
+	q.over.Store(true)
 }
 
 // identify looks for the request's cookie, once.
@@ -226,7 +244,7 @@ func (q *request) inquire(s *script, args ...any) (verdict, answer, error) {
 	}
 	v, a, err := q.app.store.run(q.current.Context, q.current.began, s, q.place, args...)
 	if err != nil {
-		return 0, a, err
+		return 0, a, q.orOver(err)
 	}
 	switch v {
 	case done:
@@ -269,7 +287,7 @@ func (q *request) writeAs(s *script, args []any, prepare func(fresh bool, idle t
 			q.id = nil
 		}
 		if err != nil {
-			return a, err
+			return a, q.orOver(err)
 		}
 		switch v {
 		case done:
