@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -243,9 +244,13 @@ func TestWorkOutlivesHandler(t *testing.T) {
 		defer cancel()
 		for _, errs := range []map[string]error{every(s, n), every(s.WithContext(derived), n.WithContext(derived))} {
 			for name, err := range errs {
-				if name != "Destroy" {
-					wantError(t, err, context.Canceled, "the request has ended")
+				if name == "Destroy" {
+					if err != nil {
+						t.Errorf("Destroy: %v", err)
+					}
+					continue
 				}
+				wantError(t, err, context.Canceled, "the request has ended")
 			}
 		}
 
@@ -280,5 +285,156 @@ func TestHandlerLeavesOperation(t *testing.T) {
 		})
 		defer breaker.pass()
 		wantError(t, <-set, context.Canceled, `set "a"`, "the request has ended", "may have been carried out")
+	})
+}
+
+// leave sends a request and hangs up as soon as the handler says so; the handler is told by its context.
+func (s *stage) leave(b *browser, act func(hangUp func(), r *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager)) {
+	s.t.Helper()
+	ctx, hangUp := context.WithCancel(s.t.Context())
+	defer hangUp()
+	finished := make(chan struct{})
+	s.act = func(_ http.ResponseWriter, r *http.Request, m *pycket.SessionManager, n *pycket.NotificationManager) {
+		defer close(finished)
+		act(hangUp, r, m, n)
+	}
+	r, err := http.NewRequestWithContext(ctx, "GET", s.URL, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	b.send(r)
+	<-finished
+}
+
+// Whoever asks to be logged out is, though the browser has hung up meanwhile.
+func TestDestroyAfterHangUp(t *testing.T) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
+		stage := newStage(t, settings(server))
+		b := stage.browser()
+		stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			if err := s.Set("a", "before"); err != nil {
+				t.Error(err)
+			}
+		})
+		stage.leave(b, func(hangUp func(), r *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			hangUp()
+			<-r.Context().Done()
+			err := s.Set("a", "late")
+			wantError(t, err, context.Canceled, `set "a"`)
+			if errors.Is(err, pycket.ErrUnavailable) || strings.Contains(err.Error(), "has ended") {
+				t.Errorf("the browser has hung up, and the error is %v", err)
+			}
+			if err := s.Destroy(); err != nil {
+				t.Error(err)
+			}
+		})
+		wantNothingLeft(t, server)
+	})
+}
+
+// A logout that is under way when the browser hangs up is told what came of it, and does not wait for ever.
+func TestDestroyWhileHangingUp(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		stage, breaker, b := heldStage(t, server, timeout)
+		stage.leave(b, func(hangUp func(), r *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			breaker.hold()
+			destroyed := make(chan error)
+			go func() { destroyed <- s.Destroy() }()
+			breaker.awaitCommands(1)
+			hangUp()
+			<-r.Context().Done()
+			var err error
+			select {
+			case err = <-destroyed:
+				t.Error("it has not waited for its answer")
+			case <-time.After(20 * time.Millisecond):
+				breaker.pass()
+				err = <-destroyed
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		wantNothingLeft(t, server)
+
+		stage, breaker, b = heldStage(t, server, waitTimeout)
+		stage.leave(b, func(hangUp func(), r *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			hangUp()
+			<-r.Context().Done()
+			breaker.hold()
+			defer breaker.pass()
+			began := time.Now()
+			wantError(t, s.Destroy(), pycket.ErrUnavailable, "destroy")
+			if took := time.Since(began); took > 3*waitTimeout {
+				t.Errorf("it has taken %v, and Timeout is %v", took, waitTimeout)
+			}
+		})
+	})
+}
+
+// A deadline bounds a logout, too, while its cancellation does not.
+func TestDestroyWithDeadline(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		stage, breaker, b := heldStage(t, server, 20*time.Second)
+		stage.visit(b, func(_ http.ResponseWriter, r *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			ctx, cancel := context.WithTimeout(r.Context(), 20*time.Millisecond)
+			defer cancel()
+			breaker.hold()
+			began := time.Now()
+			wantError(t, s.WithContext(ctx).Destroy(), context.DeadlineExceeded, "destroy")
+			if took := time.Since(began); took > 10*time.Second {
+				t.Errorf("it has taken %v", took)
+			}
+			breaker.pass()
+			ctx, cancel = context.WithTimeout(r.Context(), time.Hour)
+			cancel()
+			if err := s.WithContext(ctx).Destroy(); err != nil {
+				t.Error(err)
+			}
+		})
+		wantNothingLeft(t, server)
+	})
+}
+
+// impatient is a codec for a browser that hangs up while a value is decoded.
+type impatient struct {
+	pycket.JSON
+	decode func() error
+}
+
+func (c impatient) Decode(data []byte, into any) error {
+	if _, read := into.(*int); read {
+		return c.decode()
+	}
+	return c.JSON.Decode(data, into)
+}
+
+// A notification that cannot be read is put back, though the browser has hung up when that is found out.
+func TestPutBackAfterHangUp(t *testing.T) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
+		var decode func() error
+		s := settings(server)
+		s.Codec = impatient{decode: func() error { return decode() }}
+		stage := newStage(t, s)
+		b := stage.browser()
+		stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, _ *pycket.SessionManager, n *pycket.NotificationManager) {
+			if err := n.Set("saved", "once"); err != nil {
+				t.Error(err)
+			}
+		})
+		stage.leave(b, func(hangUp func(), r *http.Request, _ *pycket.SessionManager, n *pycket.NotificationManager) {
+			decode = func() error {
+				hangUp()
+				<-r.Context().Done()
+				return errors.New("no number")
+			}
+			_, err := pycket.Get(n, "saved", 0)
+			wantError(t, err, pycket.ErrCorrupt, `take "saved"`)
+		})
+		stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, _ *pycket.SessionManager, n *pycket.NotificationManager) {
+			if text, err := pycket.Get(n, "saved", ""); text != "once" || err != nil {
+				t.Errorf("%q, %v", text, err)
+			}
+		})
 	})
 }

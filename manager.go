@@ -400,13 +400,30 @@ func (m *SessionManager) Rotate() error {
 // Destroy ends the session: call it at logout. Its values and notifications are deleted, the id is dead
 // at once on every server, and the response deletes the cookie, unless its headers are already sent. A
 // Set after it, in the same request, starts a new session. Without a session it does nothing.
+//
+// A browser that hangs up is logged out all the same: Destroy does not end when its context is cancelled,
+// but by RedisSettings.Timeout, and by the context's deadline if it has one.
 func (m *SessionManager) Destroy() error {
-	q, err := m.enter()
+	if m.cause != nil {
+		return failed("destroy", m.cause)
+	}
+	ctx, cancel := uncancelled(m.ctx())
+	defer cancel()
+	q, err := m.WithContext(ctx).enter()
 	if err != nil {
 		return failed("destroy", err)
 	}
 	defer q.mu.Unlock()
 	return failed("destroy", q.destroy())
+}
+
+// uncancelled is a context that keeps nothing but values and the deadline of another.
+func uncancelled(ctx context.Context) (context.Context, context.CancelFunc) {
+	kept := context.WithoutCancel(ctx)
+	if deadline, ok := ctx.Deadline(); ok {
+		return context.WithDeadline(kept, deadline)
+	}
+	return kept, func() {}
 }
 
 // Refresh drops what this request has read, so that the next read asks Redis again. It is for requests

@@ -75,7 +75,8 @@ func (m *NotificationManager) lookup(name string, into any) (bool, error) {
 		return false, nil
 	}
 	if err := decodeInto(m.request.app.settings.Codec, data, into); err != nil {
-		if _, lost := m.ask(func(q *request) (answer, error) {
+		lasting := m.WithContext(context.WithoutCancel(m.ctx())) // it would be lost with the browser's patience
+		if _, lost := lasting.ask(func(q *request) (answer, error) {
 			v, a, err := q.inquire(&q.app.store.notify, "r", name, data)
 			if err == nil && v != done {
 				err = ErrGone
