@@ -90,9 +90,8 @@ func (q *request) bind(user string, args []any, login bool) error {
 	args = append(args, nil, user, hash, flag(login), agent, 0)
 	store := q.app.store
 	var next *sessionID
-	var start time.Time
-	if _, err := q.writeAs(&store.login, args, func(began time.Time, fresh bool, idle time.Duration) error {
-		next, start = q.id, began
+	if _, err := q.writeAs(&store.login, args, func(fresh bool, idle time.Duration) error {
+		next = q.id
 		if login && !fresh {
 			next = next.rotated()
 		}
@@ -101,7 +100,7 @@ func (q *request) bind(user string, args []any, login bool) error {
 			return nil
 		}
 		args[pairs+5] = listedFor(idle).Milliseconds()
-		return store.enlistAt(q, began, hash, q.id.handle, idle)
+		return store.enlistAt(q.current.Context, q.current.began, hash, q.id.handle, idle)
 	}); err != nil {
 		return err
 	}
@@ -114,7 +113,7 @@ func (q *request) bind(user string, args []any, login bool) error {
 		q.snapshot.learn(args[i].(string), args[i+1].([]byte))
 	}
 	if login && store.cluster {
-		q.app.limit(q, start, user, next.handle)
+		q.app.limit(q.current.Context, q.current.began, user, next.handle)
 	}
 	return nil
 }
@@ -194,7 +193,10 @@ func (a *App) Sessions(ctx context.Context, user string) ([]SessionInfo, error) 
 	if err != nil {
 		return nil, failed("sessions", err)
 	}
-	current := currentHandle(ctx)
+	current, err := a.currentHandle(ctx)
+	if err != nil {
+		return nil, failed("sessions", err)
+	}
 	for i := range infos {
 		infos[i].Current = infos[i].Handle == current
 	}
@@ -267,6 +269,8 @@ func (a *App) limit(ctx context.Context, began time.Time, user, own string) {
 	if most == 0 {
 		return
 	}
+	ctx, cancel := context.WithDeadline(ctx, began.Add(a.store.timeout)) // also if the list is long
+	defer cancel()
 	infos, err := a.sessions(ctx, user)
 	if surplus := len(infos) - most; err == nil && surplus > 0 {
 		var oldest []string
@@ -283,19 +287,19 @@ func (a *App) limit(ctx context.Context, began time.Time, user, own string) {
 }
 
 // currentHandle is the handle of the session of the request that ctx belongs to.
-func currentHandle(ctx context.Context) string {
-	q, ok := ctx.Value(requestKey{}).(*request)
+func (a *App) currentHandle(ctx context.Context) (string, error) {
+	q, ok := ctx.Value(a).(*request)
 	if !ok {
-		return ""
+		return "", nil
 	}
-	q.mu.Lock()
+	if err := q.enter(ctx); err != nil {
+		return "", err
+	}
 	defer q.mu.Unlock()
-	q.touched = true
-	q.identify()
 	if q.id == nil {
-		return ""
+		return "", nil
 	}
-	return q.id.handle
+	return q.id.handle, nil
 }
 
 func isHandle(s string) bool {

@@ -1,6 +1,7 @@
 package pycket_test
 
 import (
+	"bytes"
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/rand"
@@ -8,10 +9,13 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"math"
 	mathrand "math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -426,6 +430,125 @@ func TestTwoApps(t *testing.T) {
 					t.Errorf("the session has become %q", got)
 				}
 			})
+		}
+	})
+}
+
+// Wrap around Wrap of one App, as of a router in a router, is one request: one session, one cookie.
+func TestWrapTwice(t *testing.T) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
+		app := newApp(t, settings(server))
+		s := settings(server)
+		s.Cookies.Name, s.Redis.Prefix = "OTHER", "other:"
+		other := newApp(t, s)
+		inner := app.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s := pycket.NewSessionManager(w, r)
+			text, err := pycket.Get(s, "outer", "nothing")
+			fmt.Fprintln(w, text, err, s.Set("inner", "y"))
+		}))
+		for name, between := range map[string]http.Handler{
+			"at once": inner,
+			"twice":   app.Wrap(inner),
+			"a writer that hides the other": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				inner.ServeHTTP(struct{ http.ResponseWriter }{w}, r)
+			}),
+			"a context that hides the other": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				inner.ServeHTTP(wrappedWriter{w}, r.WithContext(t.Context()))
+			}),
+			"another App": other.Wrap(inner),
+		} {
+			t.Run(name, func(t *testing.T) {
+				server.do(0, "FLUSHALL")
+				served := httptest.NewServer(app.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if err := pycket.NewSessionManager(w, r).Set("outer", "x"); err != nil {
+						t.Error(err)
+					}
+					between.ServeHTTP(w, r)
+				})))
+				defer served.Close()
+				b := newBrowser(t, served.URL)
+				a := b.get("/")
+				if a.body != "x <nil> <nil>\n" {
+					t.Error(a.body)
+				}
+				if n := len(a.header["Set-Cookie"]); n != 1 || len(server.keys(0)) != 1 {
+					t.Errorf("%d cookies and %d sessions, want one of each", n, len(server.keys(0)))
+				}
+				newSite(t, settings(server)).browser().with(b.cookie()).want([]outcome{{Value: []any{"inner", "outer"}}}, "keys")
+			})
+		}
+	})
+}
+
+// A handler that serves another request within its own, with another browser's cookie, mixes no sessions up.
+func TestRequestWithinRequest(t *testing.T) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
+		app := newApp(t, settings(server))
+		operations := app.Wrap(pycket.Handler(operations{}))
+		served := httptest.NewServer(app.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/" {
+				operations.ServeHTTP(w, r)
+				return
+			}
+			inner := httptest.NewRequestWithContext(r.Context(), "GET", "/?op=get:name", nil)
+			inner.Header.Set("Cookie", "PYCKET_ID="+r.URL.Query().Get("cookie"))
+			answer := httptest.NewRecorder()
+			operations.ServeHTTP(answer, inner)
+			io.Copy(w, answer.Body)
+		})))
+		defer served.Close()
+		ann, bob := newBrowser(t, served.URL), newBrowser(t, served.URL)
+		ann.must("set:name:Ann")
+		bob.must("set:name:Bob")
+		if got := ann.get("/as?cookie=" + url.QueryEscape(bob.cookie())).body; got != "[{\"value\":\"Bob\"}]\n" {
+			t.Error(got)
+		}
+	})
+}
+
+// Wraps of two Apps in one another each give their own session.
+func TestWrapsOfTwoApps(t *testing.T) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
+		outer := newApp(t, settings(server))
+		s := settings(server)
+		s.Cookies.Name, s.Redis.Prefix = "OTHER", "other:"
+		inner := newApp(t, s)
+		current := func(app *pycket.App, r *http.Request) (list []bool) {
+			infos, err := app.Sessions(r.Context(), "ann")
+			if err != nil {
+				t.Error(err)
+			}
+			for _, info := range infos {
+				list = append(list, info.Current)
+			}
+			return list
+		}
+		// use is what both handlers do.
+		use := func(w io.Writer, session *pycket.SessionManager, login bool, value string) {
+			if login {
+				if err := session.Login("ann", pycket.Values{"a": value}); err != nil {
+					t.Error(err)
+				}
+			}
+			text, err := pycket.Get(session, "a", "none")
+			fmt.Fprintln(w, text, err)
+		}
+		served := httptest.NewServer(outer.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			login := r.URL.Path == "/login"
+			var page bytes.Buffer // not sent before both have their cookies
+			use(&page, pycket.NewSessionManager(w, r), login, "outer's")
+			inner.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				use(&page, pycket.NewSessionManager(w, r), login, "inner's")
+				fmt.Fprintln(w, page.String(), current(outer, r), current(inner, r))
+			})).ServeHTTP(w, r)
+		})))
+		defer served.Close()
+		b := newBrowser(t, served.URL)
+		if a := b.get("/login"); len(a.header["Set-Cookie"]) != 2 {
+			t.Errorf("Set-Cookie: %q", a.header["Set-Cookie"])
+		}
+		if a := b.get("/"); a.body != "outer's <nil>\ninner's <nil>\n [true] [true]\n" || a.setsCookie() {
+			t.Errorf("%q, Set-Cookie: %q", a.body, a.header["Set-Cookie"])
 		}
 	})
 }

@@ -23,6 +23,10 @@
 // Without a mixin, [NewSessionManager] and [NewNotificationManager] give the same managers wherever the
 // pair of writer and request is at hand.
 //
+// Operations end with the context of the request, which the server cancels when the browser hangs up and when the
+// handler returns. [SessionManager.WithContext] gives a view that takes another: that of a service, with its
+// deadline, or one for work that outlives the handler.
+//
 // # What it promises
 //
 // When a write returns nil, Redis has acknowledged it. Requests of one session that run in parallel and

@@ -1,9 +1,11 @@
 package pycket
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,8 +18,9 @@ type Values map[string]any
 //
 // Names may be any bytes, the empty name too, but not begin with "pycket:" (ErrReserved). Values are
 // what the codec takes. Every operation is one round trip to Redis at most, is carried out by Redis in
-// one step, and ends with the context of the request that App.Wrap was given. Managers may be used by several goroutines of a request at
-// once. An operation that returns nil was acknowledged by Redis.
+// one step, and ends with the context of the request that App.Wrap was given, or with that of WithContext.
+// Managers may be used by several goroutines of a request at once. An operation that returns nil was
+// acknowledged by Redis.
 type Manager interface {
 	// Set stores a value. The first Set of a new visitor makes the session and its cookie.
 	Set(name string, value any) error
@@ -44,7 +47,7 @@ var (
 	_ Manager = (*NotificationManager)(nil)
 )
 
-// Get reads a value; if there is none, or an error, it returns the fallback. Of a session, values come
+// Get reads a value; if there is none, or an error, it returns the fallback, and no copy of it. Of a session, values come
 // from the request's snapshot. A notification is taken out: no other request gets it.
 func Get[T any](m Manager, name string, fallback T) (T, error) {
 	var value T
@@ -58,7 +61,21 @@ func Get[T any](m Manager, name string, fallback T) (T, error) {
 // manager is the part of both managers that finds its request.
 type manager struct {
 	request *request
-	cause   error // why there is no request
+	context context.Context // of WithContext; nil: the request's
+	cause   error           // why there is no request
+}
+
+func (m manager) withContext(ctx context.Context) manager {
+	m.context = ctx
+	return m
+}
+
+// ctx is the context that operations end with. There is a request.
+func (m *manager) ctx() context.Context {
+	if m.context != nil {
+		return m.context
+	}
+	return m.request.Context
 }
 
 // enter begins an operation. If it returns no error, the request is locked.
@@ -66,7 +83,7 @@ func (m *manager) enter() (*request, error) {
 	if m.cause != nil {
 		return nil, stray(m.cause)
 	}
-	return m.request, m.request.enter()
+	return m.request, m.request.enter(m.ctx())
 }
 
 // write makes arguments and then carries out an operation with them, unless there are none. They are made
@@ -105,6 +122,28 @@ func NewSessionManager(w http.ResponseWriter, r *http.Request) *SessionManager {
 		return &q.session
 	}
 	return &SessionManager{manager{cause: ErrNoApp}}
+}
+
+// WithContext gives the same session of the same request, whose operations end with ctx in place of the
+// request's context; RedisSettings.Timeout bounds them all the same. A service hands down its own, with its
+// deadline:
+//
+//	count, err := session.WithContext(ctx).Increment("searches", 1)
+//
+// The context of a request ends with its handler, and operations after that say so. Work that goes on
+// takes one that does not:
+//
+//	session := session.WithContext(context.WithoutCancel(ctx))
+//	go func() {
+//		err := session.Set("report", write(report))
+//		…
+//	}()
+//
+// It may write to a session that there is. One that would be made, or be given a new id, is refused
+// with [ErrHeadersSent], since the answer with its cookie has gone. What the request has read is kept: see
+// [SessionManager.Refresh].
+func (m *SessionManager) WithContext(ctx context.Context) *SessionManager {
+	return &SessionManager{m.withContext(ctx)}
 }
 
 // Set stores a value: see [Manager].
@@ -238,10 +277,11 @@ func (m *SessionManager) increment(name string, by int64) (int64, error) {
 }
 
 // Update changes one value by a function of what it was, and returns what it became; a name without a
-// value counts as initial. No change of another request is lost: if the value has changed meanwhile,
-// change is called again with the new one. change must therefore have no other effects than its result;
-// if it returns an error, nothing is changed and Update returns that error. With an error, the result is
-// initial.
+// value counts as initial, of which change gets a copy, as the codec makes it: initial may be shared by
+// all visitors, and change may change what it gets in place. No change of another request is lost: if the
+// value has changed meanwhile, change is called again with the new one. change must therefore have no other
+// effects than its result; if it returns an error, nothing is changed and Update returns that error. With an
+// error, the result is initial.
 func Update[T any](s *SessionManager, name string, initial T, change func(T) (T, error)) (T, error) {
 	return update(s, "update", name, initial, change)
 }
@@ -253,10 +293,12 @@ func update[T any](s *SessionManager, op, name string, initial T, change func(T)
 		if err != nil {
 			return initial, failedOn(op, name, err)
 		}
-		codec := s.request.app.settings.Codec
 		if seen == nil {
-			value = initial
-		} else if err := decodeInto(codec, seen, &value); err != nil {
+			err = copyInto(s.request, &value, initial)
+		} else {
+			err = decodeInto(s.request.app.settings.Codec, seen, &value)
+		}
+		if err != nil {
 			return initial, failedOn(op, name, err)
 		}
 		next, err := change(value)
@@ -271,6 +313,47 @@ func update[T any](s *SessionManager, op, name string, initial T, change func(T)
 			return next, nil
 		}
 	}
+}
+
+// copyInto copies a value that nobody may change: by the codec, if there is something in it to be changed.
+func copyInto[T any](q *request, into *T, value T) error {
+	if !shares(reflect.ValueOf(value)) {
+		*into = value
+		return nil
+	}
+	data, err := q.encode(value)
+	if err == nil {
+		err = decodeInto(q.app.settings.Codec, data, into)
+	}
+	if err != nil {
+		return fmt.Errorf("the initial value: %w", err)
+	}
+	return nil
+}
+
+// shares reports whether an assignment of v leaves the two with memory in common.
+func shares(v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.Map, reflect.Pointer, reflect.Chan, reflect.Func, reflect.UnsafePointer:
+		return !v.IsNil()
+	case reflect.Slice:
+		return v.Cap() > 0
+	case reflect.Interface:
+		return shares(v.Elem())
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if shares(v.Field(i)) {
+				return true
+			}
+		}
+	case reflect.Array:
+		for i := range v.Len() {
+			if shares(v.Index(i)) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // swap sets a value if what stands in Redis is what was seen, and otherwise learns what stands there.
@@ -317,13 +400,30 @@ func (m *SessionManager) Rotate() error {
 // Destroy ends the session: call it at logout. Its values and notifications are deleted, the id is dead
 // at once on every server, and the response deletes the cookie, unless its headers are already sent. A
 // Set after it, in the same request, starts a new session. Without a session it does nothing.
+//
+// A browser that hangs up is logged out all the same: Destroy does not end when its context is cancelled,
+// but by RedisSettings.Timeout, and by the context's deadline if it has one.
 func (m *SessionManager) Destroy() error {
-	q, err := m.enter()
+	if m.cause != nil {
+		return failed("destroy", m.cause)
+	}
+	ctx, cancel := uncancelled(m.ctx())
+	defer cancel()
+	q, err := m.WithContext(ctx).enter()
 	if err != nil {
 		return failed("destroy", err)
 	}
 	defer q.mu.Unlock()
 	return failed("destroy", q.destroy())
+}
+
+// uncancelled is a context that keeps nothing but values and the deadline of another.
+func uncancelled(ctx context.Context) (context.Context, context.CancelFunc) {
+	kept := context.WithoutCancel(ctx)
+	if deadline, ok := ctx.Deadline(); ok {
+		return context.WithDeadline(kept, deadline)
+	}
+	return kept, func() {}
 }
 
 // Refresh drops what this request has read, so that the next read asks Redis again. It is for requests

@@ -355,6 +355,121 @@ func (hexCodec) Decode(data []byte, into any) error {
 	return json.Unmarshal(plain, into)
 }
 
+type basket struct {
+	Items []string
+	Count map[string]int
+}
+
+// initialOf checks that what one visitor's Update does to its initial value is in no other's, nor in the value
+// itself.
+func initialOf[T any](t *testing.T, stage *stage, name string, initial T, add func(T, string) T, want func(string) T) {
+	t.Run(name, func(t *testing.T) {
+		before := fmt.Sprintf("%+v", initial)
+		visitors := map[string]*browser{"Ann": stage.browser(), "Bob": stage.browser()}
+		for visitor, b := range visitors {
+			stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+				got, err := pycket.Update(s, name, initial, func(value T) (T, error) { return add(value, visitor), nil })
+				if diff := cmp.Diff(want(visitor), got); diff != "" || err != nil {
+					t.Errorf("Update returns %v (-want +got):\n%s", err, diff)
+				}
+			})
+		}
+		for visitor, b := range visitors {
+			stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+				var none T
+				got, err := pycket.Get(s, name, none)
+				if diff := cmp.Diff(want(visitor), got); diff != "" || err != nil {
+					t.Errorf("%s has %v (-want +got):\n%s", visitor, err, diff)
+				}
+			})
+		}
+		if after := fmt.Sprintf("%+v", initial); after != before {
+			t.Errorf("the initial value has become %s", after)
+		}
+	})
+}
+
+// Two visitors whose carts begin as the same variable have two carts, whatever the function does to it.
+func TestUpdateCopiesInitial(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		for name, codec := range map[string]pycket.Codec{"json": pycket.JSON{}, "gob": pycket.Gob{}, "sealed": seal(t, pycket.JSON{}, secret)} {
+			t.Run(name, func(t *testing.T) {
+				s := settings(server)
+				s.Codec = codec
+				stage := newStage(t, s)
+				initialOf(t, stage, "map", map[string]int{}, func(m map[string]int, v string) map[string]int { m[v]++; return m },
+					func(v string) map[string]int { return map[string]int{v: 1} })
+				initialOf(t, stage, "slice", []string{"none"}, func(s []string, v string) []string { s[0] = v; return s },
+					func(v string) []string { return []string{v} })
+				initialOf(t, stage, "room in a slice", make([]string, 0, 8), func(s []string, v string) []string { return append(s, v) },
+					func(v string) []string { return []string{v} })
+				initialOf(t, stage, "struct", basket{Count: map[string]int{"tea": 1}}, func(b basket, v string) basket { b.Count[v]++; return b },
+					func(v string) basket { return basket{Count: map[string]int{"tea": 1, v: 1}} })
+				initialOf(t, stage, "pointer", &basket{Items: []string{"tea"}}, func(b *basket, v string) *basket { b.Items = append(b.Items, v); return b },
+					func(v string) *basket { return &basket{Items: []string{"tea", v}} })
+				initialOf(t, stage, "array", [1]map[string]int{{"tea": 1}}, func(a [1]map[string]int, v string) [1]map[string]int { a[0][v]++; return a },
+					func(v string) [1]map[string]int { return [1]map[string]int{{"tea": 1, v: 1}} })
+				initialOf(t, stage, "nil", nil, func(s []string, v string) []string { return append(s, v) },
+					func(v string) []string { return []string{v} })
+				initialOf(t, stage, "text", "for ", func(s, v string) string { return s + v }, func(v string) string { return "for " + v })
+				if name != "gob" {
+					initialOf[any](t, stage, "any", map[string]any{}, func(m any, v string) any { m.(map[string]any)[v] = 1; return m },
+						func(v string) any { return map[string]any{v: 1} })
+				}
+			})
+		}
+	})
+}
+
+// If there is no value again when the function is called again, it gets the initial one as it was.
+func TestUpdateTriesAgainWithInitial(t *testing.T) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
+		stage := newStage(t, settings(server))
+		b := stage.browser()
+		stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			if err := s.Set("other", 1); err != nil {
+				t.Error(err)
+			}
+		})
+		tab := b.tab()
+		stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			calls := 0
+			got, err := pycket.Update(s, "cart", map[string]int{"tea": 1}, func(cart map[string]int) (map[string]int, error) {
+				calls++
+				stage.visit(tab, func(_ http.ResponseWriter, _ *http.Request, other *pycket.SessionManager, _ *pycket.NotificationManager) {
+					switch calls {
+					case 1:
+						wantCart(t, cart, map[string]int{"tea": 1})
+						if err := other.Set("cart", map[string]int{"cake": 1}); err != nil {
+							t.Error(err)
+						}
+					case 2:
+						wantCart(t, cart, map[string]int{"cake": 1})
+						if err := other.Delete("cart"); err != nil {
+							t.Error(err)
+						}
+					case 3:
+						wantCart(t, cart, map[string]int{"tea": 1})
+					}
+				})
+				cart["seen"] = calls
+				return cart, nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+			wantCart(t, got, map[string]int{"tea": 1, "seen": 3})
+		})
+	})
+}
+
+func wantCart(t *testing.T, got, want map[string]int) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the cart (-want +got):\n%s", diff)
+	}
+}
+
 func TestManagers(t *testing.T) {
 	everyServer(t, func(t *testing.T, server *redisServer) {
 		site := newSite(t, settings(server))

@@ -216,6 +216,11 @@ func TestUnboundAndUnwrapped(t *testing.T) {
 			t.Errorf("unwrapped %s: %v", name, err)
 		}
 	}
+	for name, err := range every(unbound.Session().WithContext(t.Context()), pycket.NewNotificationManager(w, r).WithContext(t.Context())) {
+		if !errors.Is(err, pycket.ErrNotBound) && !errors.Is(err, pycket.ErrNoApp) {
+			t.Errorf("a view, %s: %v", name, err)
+		}
+	}
 	if pycket.NewSessionManager(nil, nil).Set("a", 1) == nil {
 		t.Error("without a pair: no error")
 	}

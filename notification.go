@@ -1,6 +1,7 @@
 package pycket
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -27,6 +28,12 @@ func NewNotificationManager(w http.ResponseWriter, r *http.Request) *Notificatio
 		return &q.notifications
 	}
 	return &NotificationManager{manager{cause: ErrNoApp}}
+}
+
+// WithContext gives the same notifications of the same request, whose operations end with ctx in place of the
+// request's context: see [SessionManager.WithContext].
+func (m *NotificationManager) WithContext(ctx context.Context) *NotificationManager {
+	return &NotificationManager{m.withContext(ctx)}
 }
 
 // Set stores a notification: see [Manager]. One of the same name that nobody has read is replaced.
@@ -68,7 +75,8 @@ func (m *NotificationManager) lookup(name string, into any) (bool, error) {
 		return false, nil
 	}
 	if err := decodeInto(m.request.app.settings.Codec, data, into); err != nil {
-		if _, lost := m.ask(func(q *request) (answer, error) {
+		lasting := m.WithContext(context.WithoutCancel(m.ctx())) // it would be lost with the browser's patience
+		if _, lost := lasting.ask(func(q *request) (answer, error) {
 			v, a, err := q.inquire(&q.app.store.notify, "r", name, data)
 			if err == nil && v != done {
 				err = ErrGone

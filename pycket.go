@@ -124,14 +124,24 @@ func orDefault(setting *int, name string, otherwise int) error {
 
 // Wrap gives requests their sessions: everything that uses a session must be served through it. What
 // doesn't use one pays next to nothing and never touches Redis.
+//
+// A request that comes through it twice, as where a router with a Wrap stands in another, still has one session.
+// Within the Wrap of another App, it has that of the innermost.
 func (a *App) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if q := a.requestOf(w, r); q != nil {
+			if r.Context().Value(requestKey{}) != any(q) { // but that of another App, or none
+				r = r.WithContext(within{r.Context(), q})
+			}
+			next.ServeHTTP(w, r)
+			return
+		}
 		q := &request{Context: r.Context(), app: a, http: r, began: time.Now()}
 		q.response.ResponseWriter = w
 		q.response.request = q
 		q.session.request = q
 		q.notifications.request = q
-		defer q.commit() // for a handler that wrote nothing
+		defer q.end()
 		next.ServeHTTP(q.writer(), r.WithContext(q))
 	})
 }

@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,15 +22,17 @@ type request struct {
 	app   *App
 	http  *http.Request
 	began time.Time
+	over  atomic.Bool // the handler has returned: the server is about to cancel the context
 
 	session       SessionManager
 	notifications NotificationManager
 
 	// mu is held during every operation, its round trip included: two goroutines of one request then
 	// make one session, not two, and the headers wait for a session that is being made.
-	mu         sync.Mutex
-	touched    bool // an operation was begun: the response depends on the cookie
-	identified bool // the request's cookie was looked for
+	mu         queueLock
+	current    operation // of who holds mu
+	touched    bool      // an operation was begun: the response depends on the cookie
+	identified bool      // the request's cookie was looked for
 	id         *sessionID
 	place      place
 	lifetime   int64 // of the browser's cookie, in seconds; 0 is until it is closed
@@ -40,6 +42,12 @@ type request struct {
 	ended      bool  // somebody else ended it: no write of this request may start another
 	snapshot   snapshot
 	cookie     cookieChange
+}
+
+// operation is what one on the session may take: it is over when its context ends, or Timeout after it began.
+type operation struct {
+	context.Context
+	began time.Time
 }
 
 // cookieChange is what the response does to the browser's cookie.
@@ -101,13 +109,21 @@ func (s *snapshot) names() []string {
 
 type requestKey struct{}
 
-// Value lets the request be found in its own context.
-func (q *request) Value(key any) any {
-	if key == (requestKey{}) {
-		return q
-	}
-	return q.Context.Value(key)
+// within is a context in which a request is found: by requestKey, whatever its App, and by its App.
+type within struct {
+	context.Context
+	request *request
 }
+
+func (c within) Value(key any) any {
+	if key == (requestKey{}) || key == any(c.request.app) {
+		return c.request
+	}
+	return c.Context.Value(key)
+}
+
+// Value lets the request be found in its own context.
+func (q *request) Value(key any) any { return within{q.Context, q}.Value(key) }
 
 // requestOf finds the state of a request, by its context or, where a framework has replaced that, by
 // its writer.
@@ -117,9 +133,27 @@ func requestOf(w http.ResponseWriter, r *http.Request) *request {
 			return q
 		}
 	}
+	return ownerOf(w, func(*request) bool { return true })
+}
+
+// requestOf finds the state that a request has already, where Wrap stands within Wrap; between the two there may be
+// another App's. A context alone does not make the same request of it: a handler may serve others with its own.
+func (a *App) requestOf(w http.ResponseWriter, r *http.Request) *request {
+	if q := ownerOf(w, func(q *request) bool { return q.app == a }); q != nil {
+		return q
+	}
+	if q, ok := r.Context().Value(a).(*request); ok && !q.over.Load() && slices.Equal(r.Header["Cookie"], q.http.Header["Cookie"]) {
+		return q
+	}
+	return nil
+}
+
+func ownerOf(w http.ResponseWriter, fits func(*request) bool) *request {
 	for w != nil {
 		if own, ok := w.(interface{ owner() *request }); ok {
-			return own.owner()
+			if q := own.owner(); fits(q) {
+				return q
+			}
 		}
 		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
 		if !ok {
@@ -131,14 +165,34 @@ func requestOf(w http.ResponseWriter, r *http.Request) *request {
 }
 
 // enter begins an operation. If it returns no error, mu is locked.
-func (q *request) enter() error {
-	if err := q.Context.Err(); err != nil {
-		return err
+func (q *request) enter(ctx context.Context) error {
+	op := operation{ctx, time.Now()}
+	err := ctx.Err()
+	if err == nil {
+		err = q.mu.lockBy(ctx, op.began.Add(q.app.store.timeout))
 	}
-	q.mu.Lock()
+	if err != nil {
+		return q.orOver(err)
+	}
+	q.current = op
 	q.touched = true
 	q.identify()
 	return nil
+}
+
+// orOver says of an operation's error that the request has ended, where that is why its context was cancelled:
+// it is the request's own, or one that was derived from it.
+func (q *request) orOver(err error) error {
+	if q.over.Load() && q.Context.Err() != nil && errors.Is(err, context.Canceled) {
+		return fmt.Errorf("the request has ended: %w", err)
+	}
+	return err
+}
+
+// end is the end of the handler, which may have written nothing.
+func (q *request) end() {
+	q.commit()
+	q.over.Store(true)
 }
 
 // identify looks for the request's cookie, once.
@@ -188,9 +242,9 @@ func (q *request) inquire(s *script, args ...any) (verdict, answer, error) {
 	if q.id == nil {
 		return expired, answer{}, nil
 	}
-	v, a, err := q.app.store.run(q, time.Now(), s, q.place, args...)
+	v, a, err := q.app.store.run(q.current.Context, q.current.began, s, q.place, args...)
 	if err != nil {
-		return 0, a, err
+		return 0, a, q.orOver(err)
 	}
 	switch v {
 	case done:
@@ -206,13 +260,13 @@ func (q *request) inquire(s *script, args ...any) (verdict, answer, error) {
 // write runs a script that may make the session. The first of its arguments says whether it may, and is
 // filled in here.
 func (q *request) write(s *script, args []any) (answer, error) {
-	return q.writeAs(s, args, func(time.Time, bool, time.Duration) error { return nil })
+	return q.writeAs(s, args, func(bool, time.Duration) error { return nil })
 }
 
-// writeAs is write for arguments that depend on the id: they are filled in by prepare, which is told when the
-// operation began, whether the session is made by it, and the session's idle timeout as far as is known.
-func (q *request) writeAs(s *script, args []any, prepare func(began time.Time, fresh bool, idle time.Duration) error) (answer, error) {
-	began, idle := time.Now(), q.app.settings.IdleTimeout
+// writeAs is write for arguments that depend on the id: they are filled in by prepare, which is told whether
+// the session is made by it, and the session's idle timeout as far as is known.
+func (q *request) writeAs(s *script, args []any, prepare func(fresh bool, idle time.Duration) error) (answer, error) {
+	idle := q.app.settings.IdleTimeout
 	for range 4 { // once; a fresh session after an expired one; another id for one in use; longer on the list
 		if q.ended {
 			return answer{}, ErrGone
@@ -227,15 +281,15 @@ func (q *request) writeAs(s *script, args []any, prepare func(began time.Time, f
 		args[0] = flag(fresh)
 		var v verdict
 		var a answer
-		err := prepare(began, fresh, idle)
+		err := prepare(fresh, idle)
 		if err == nil {
-			v, a, err = q.app.store.run(q, began, s, q.place, args...)
+			v, a, err = q.app.store.run(q.current.Context, q.current.began, s, q.place, args...)
 		}
 		if fresh && (err != nil || v != done) {
 			q.id = nil
 		}
 		if err != nil {
-			return a, err
+			return a, q.orOver(err)
 		}
 		switch v {
 		case done:

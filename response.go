@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"sync/atomic"
+	"time"
 )
 
 // response is the writer that handlers get: the server's own, but that the session's headers are added
@@ -21,19 +22,23 @@ func (w *response) owner() *request { return w.request }
 // Unwrap is for http.ResponseController.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// commit adds the session's headers, once. It waits for an operation that is under way: that may be
-// about to need a cookie.
-func (w *response) commit() {
+// commit adds the session's headers, once. It waits for the operations that began before it: they may be about
+// to need a cookie. That is no longer than Timeout: see queueLock. Those that begin after it find the headers sent.
+// It reports whether it has changed the browser's cookie.
+func (w *response) commit() (cookie bool) {
 	if w.committed.Load() {
-		return
+		return false
 	}
-	q := w.request
+	q, began := w.request, time.Now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !w.committed.Load() {
-		q.headers(w.ResponseWriter.Header())
-		w.committed.Store(true)
+	if w.committed.Load() {
+		return false
 	}
+	q.current = operation{q.Context, began}
+	q.headers(w.ResponseWriter.Header())
+	w.committed.Store(true)
+	return q.cookie != keepCookie
 }
 
 func (w *response) WriteHeader(status int) {
@@ -60,20 +65,40 @@ func (w *response) flush() {
 
 // FlushError is what http.ResponseController calls before it looks further down.
 func (w *response) FlushError() error {
-	w.commit()
+	if canFlush(w.ResponseWriter) {
+		w.commit()
+	}
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
-// hijack warns of a session whose cookie the handler would have to send itself, from Header: after
-// WriteHeader, as websocket libraries should call it first, there is none.
-func (w *response) hijack() (net.Conn, *bufio.ReadWriter, error) {
-	if !w.committed.Load() {
-		w.commit()
-		if q := w.request; q.cookie != keepCookie {
-			q.app.logger.Warn("pycket: a connection is hijacked before the session's new cookie was sent: call WriteHeader first, or send Header()'s Set-Cookie")
+// canFlush reports whether http.ResponseController has something to flush w by. If it has not, no headers are
+// sent.
+func canFlush(w http.ResponseWriter) bool {
+	for {
+		if own, ok := w.(interface{ owner() *request }); ok { // of another App, which has FlushError in any case
+			w = own.owner().ResponseWriter
+			continue
+		}
+		switch v := w.(type) {
+		case http.Flusher, interface{ FlushError() error }:
+			return true
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = v.Unwrap()
+		default:
+			return false
 		}
 	}
-	return w.ResponseWriter.(http.Hijacker).Hijack()
+}
+
+// hijack warns of a session whose cookie the handler would have to send itself, from Header: after
+// WriteHeader, as websocket libraries should call it first, there is none. If it fails, the handler may still
+// answer as others do.
+func (w *response) hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffer, err := w.ResponseWriter.(http.Hijacker).Hijack()
+	if err == nil && w.commit() {
+		w.request.app.logger.Warn("pycket: a connection is hijacked before the session's new cookie was sent: call WriteHeader first, or send Header()'s Set-Cookie")
+	}
+	return conn, buffer, err
 }
 
 func (w *response) readFrom(r io.Reader) (int64, error) {

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -266,6 +268,96 @@ func TestHijack(t *testing.T) {
 			io.WriteString(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
 		}
 		stage.browser().get("/")
+	})
+}
+
+// A goroutine of the request may be changing the session while the handler hijacks.
+func TestHijackWhileSessionChanges(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		stage := newStage(t, settings(server))
+		for range 20 {
+			stage.visit(stage.browser(), func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+				var changes sync.WaitGroup
+				begun := make(chan struct{})
+				changes.Go(func() {
+					err := s.Set("a", 1)
+					for close(begun); err == nil; { // until a new session is refused
+						err = errors.Join(s.Destroy(), s.Set("a", 1))
+					}
+				})
+				<-begun
+				conn, _, err := w.(http.Hijacker).Hijack()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer conn.Close()
+				changes.Wait()
+				io.WriteString(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+			})
+		}
+		wantNothingLeft(t, server)
+	})
+}
+
+type noHijacker struct{ http.ResponseWriter }
+
+func (noHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return nil, nil, errors.New("not this connection")
+}
+
+// Where a handler fails to flush or to hijack, nothing is sent: a session may still be made, and its cookie comes
+// with the headers.
+func TestFailureSendsNoHeaders(t *testing.T) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
+		app := newApp(t, settings(server))
+		s := settings(server)
+		s.Cookies.Name, s.Redis.Prefix = "OTHER", "other:"
+		other := newApp(t, s)
+		timeout := func(h http.Handler) http.Handler { return http.TimeoutHandler(h, time.Minute, "late") }
+		flush := func(w http.ResponseWriter) error {
+			err := http.NewResponseController(w).Flush()
+			if !errors.Is(err, http.ErrNotSupported) {
+				return fmt.Errorf("Flush: %v", err)
+			}
+			return nil
+		}
+		around := func(wrap func(http.ResponseWriter) http.ResponseWriter) func(http.Handler) http.Handler {
+			return func(h http.Handler) http.Handler {
+				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { h.ServeHTTP(wrap(w), r) })
+			}
+		}
+		for name, test := range map[string]struct {
+			middleware func(http.Handler) http.Handler
+			try        func(http.ResponseWriter) error
+		}{
+			"flush within http.TimeoutHandler": {timeout, flush},
+			"flush within another writer": {func(h http.Handler) http.Handler {
+				return timeout(around(func(w http.ResponseWriter) http.ResponseWriter { return wrappedWriter{w} })(h))
+			}, flush},
+			"flush within another App": {func(h http.Handler) http.Handler { return timeout(other.Wrap(h)) }, flush},
+			"hijack": {around(func(w http.ResponseWriter) http.ResponseWriter { return noHijacker{w} }), func(w http.ResponseWriter) error {
+				if _, _, err := http.NewResponseController(w).Hijack(); err == nil {
+					return errors.New("the connection is hijacked")
+				}
+				return nil
+			}},
+		} {
+			t.Run(name, func(t *testing.T) {
+				handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					s := pycket.NewSessionManager(w, r)
+					if err := errors.Join(test.try(w), s.Set("visits", 1)); err != nil {
+						t.Error(err)
+					}
+				})
+				served := httptest.NewServer(test.middleware(app.Wrap(handler)))
+				defer served.Close()
+				b := newBrowser(t, served.URL)
+				if a := b.get("/"); len(a.header["Set-Cookie"]) != 1 || b.cookie() == "" {
+					t.Errorf("Set-Cookie: %q", a.header["Set-Cookie"])
+				}
+			})
+		}
 	})
 }
 

@@ -190,7 +190,9 @@ func (st *store) run(ctx context.Context, began time.Time, s *script, at place, 
 	}
 	v, a, err := st.eval(ctx, began, s, at.key, at.verifier, args)
 	if v == unlisted && a.list != "" {
-		failure := st.renewListing(ctx, at, a)
+		limited, cancel := context.WithDeadline(ctx, began.Add(st.timeout))
+		failure := st.renewListing(limited, at, a)
+		cancel()
 		v, a, err = st.eval(ctx, began, s, at.key, at.verifier.(string)+seenTo, args)
 		if err == nil && v == unlisted {
 			err = failure

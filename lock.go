@@ -1,0 +1,86 @@
+package pycket
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"time"
+)
+
+// queueLock is a mutex that is handed on in the order in which it was asked for, and that can be waited for with
+// a limit.
+//
+// The order is what bounds a wait without a limit. Each operation of a request is over when Timeout has passed
+// since it began, its own wait included, and so is whatever began before it: who joins the queue has the lock,
+// too, when Timeout has passed. The headers of the response wait like that. They need not choose, then, between a
+// response that hangs and a session whose cookie is not sent.
+type queueLock struct {
+	mu    sync.Mutex
+	held  bool
+	queue []chan struct{} // closed when it is their turn
+}
+
+// take takes the lock if nobody has it. Else it joins the queue, and returns what tells when it is its turn.
+func (l *queueLock) take() (turn chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.held {
+		l.held = true
+		return nil
+	}
+	turn = make(chan struct{})
+	l.queue = append(l.queue, turn)
+	return turn
+}
+
+func (l *queueLock) Lock() {
+	if turn := l.take(); turn != nil {
+		<-turn
+	}
+}
+
+// lockBy is Lock, but that it gives up at a deadline, with ErrUnavailable, and at the end of a context, with that
+// context's error.
+func (l *queueLock) lockBy(ctx context.Context, deadline time.Time) error {
+	turn := l.take()
+	if turn == nil {
+		return nil
+	}
+	timer := time.NewTimer(time.Until(deadline))
+	defer timer.Stop()
+	var err error
+	select {
+	case <-turn:
+		return nil
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-timer.C:
+		err = unavailable(fmt.Errorf("other operations of the request are under way: %w", os.ErrDeadlineExceeded))
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if i := slices.Index(l.queue, turn); i >= 0 {
+		l.queue = slices.Delete(l.queue, i, i+1)
+	} else { // its turn has come meanwhile
+		l.next()
+	}
+	return err
+}
+
+func (l *queueLock) Unlock() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.next()
+}
+
+// next hands the lock to who has waited longest. mu is locked.
+func (l *queueLock) next() {
+	if len(l.queue) == 0 {
+		l.held = false
+		return
+	}
+	close(l.queue[0])
+	l.queue = slices.Delete(l.queue, 0, 1)
+}
