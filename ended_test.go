@@ -3,6 +3,7 @@ package pycket_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -201,5 +202,114 @@ func TestLoginWithSpoiltList(t *testing.T) {
 		}
 		_, err := stage.app.Sessions(t.Context(), "ann")
 		wantError(t, err, pycket.ErrCorrupt, "sessions")
+	})
+}
+
+// losses are what can happen to a command of whose outcome a request is not told.
+var losses = map[string]func(b *breaker, on bool){
+	"the answer is lost":  func(b *breaker, on bool) { b.mute.Store(on) },
+	"the command is lost": func(b *breaker, on bool) { b.deaf.Store(on) },
+}
+
+// knowScripts shows Redis the scripts that end an id, so that they are run at once from then on.
+func knowScripts(t *testing.T, stage *stage) {
+	t.Helper()
+	stage.visit(signIn(t, stage, "warm"), func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+		if err := errors.Join(s.Rotate(), s.Destroy()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A Destroy that is done twice, by the library or by a handler that was not told what came of the first, is as
+// good as one: it is the request's own, and not somebody else's.
+func TestDestroyAgain(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		breaker := newBreaker(t, server)
+		s := settings(server)
+		s.Redis.URL = "redis://" + breaker.addr
+		s.Cookies.ClearSiteData = true
+		stage := newStage(t, s)
+		knowScripts(t, stage)
+		destroys := map[string]func(t *testing.T, s *pycket.SessionManager) error{
+			"repeated by the library": func(t *testing.T, s *pycket.SessionManager) error {
+				breaker.armed.Store(true)
+				err := s.Destroy()
+				if breaker.armed.Load() {
+					t.Error("nothing was broken")
+				}
+				return err
+			},
+		}
+		for name, loss := range losses {
+			lose := func(t *testing.T, s *pycket.SessionManager) {
+				loss(breaker, true)
+				wantError(t, s.Destroy(), pycket.ErrUnavailable, "destroy")
+				loss(breaker, false)
+			}
+			destroys[name] = func(t *testing.T, s *pycket.SessionManager) error { lose(t, s); return s.Destroy() }
+			destroys[name+", a read follows"] = func(t *testing.T, s *pycket.SessionManager) error {
+				lose(t, s)
+				if _, err := s.Has("b"); err != nil {
+					t.Error(err)
+				}
+				return s.Destroy()
+			}
+		}
+		for name, destroy := range destroys {
+			for _, read := range []bool{false, true} {
+				for _, set := range []bool{false, true} {
+					t.Run(fmt.Sprint(name, ", read before: ", read, ", set after: ", set), func(t *testing.T) {
+						server.do(0, "FLUSHALL")
+						b := stage.browser()
+						stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+							if err := errors.Join(s.Set("a", "before"), n.Set("waiting", "note")); err != nil {
+								t.Error(err)
+							}
+						})
+						old := b.cookie()
+						a := stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+							if read {
+								s.Has("a")
+							}
+							if err := destroy(t, s); err != nil {
+								t.Errorf("Destroy: %v", err)
+							}
+							if !set {
+								return
+							}
+							if err := n.Set("bye", "you have been logged out"); err != nil {
+								t.Errorf("after it: %v", err)
+							}
+						})
+						lines := a.header["Set-Cookie"]
+						if len(lines) != 1 || b.cookie() == old || (b.cookie() == "") == set {
+							t.Errorf("Set-Cookie: %q", lines)
+						}
+						if got := a.header.Get("Clear-Site-Data"); (got == "") != set {
+							t.Errorf("Clear-Site-Data: %q", got)
+						}
+						stage.visit(b.with(old), func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+							names, err := s.Keys()
+							notes, notesErr := n.Keys()
+							if len(names)+len(notes) > 0 || err != nil || notesErr != nil {
+								t.Errorf("the old cookie opens %q and %q: %v, %v", names, notes, err, notesErr)
+							}
+						})
+						if !set {
+							wantNothingLeft(t, server)
+							return
+						}
+						stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+							names, err := s.Keys()
+							notes, notesErr := n.Keys()
+							if len(names) > 0 || len(notes) != 1 || err != nil || notesErr != nil {
+								t.Errorf("the new session holds %q and %q: %v, %v", names, notes, err, notesErr)
+							}
+						})
+					})
+				}
+			}
+		}
 	})
 }

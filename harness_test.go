@@ -767,6 +767,8 @@ func parallel(n int, f func(i int)) {
 type breaker struct {
 	addr        string
 	armed       atomic.Bool // the next answer is not passed on, and its connection breaks
+	mute        atomic.Bool // no answer is passed on, and connections break
+	deaf        atomic.Bool // no command is passed on, and connections break
 	connections atomic.Int64
 
 	mu       sync.Mutex
@@ -803,6 +805,10 @@ func newBreaker(t *testing.T, server *redisServer) *breaker {
 					if _, err := readCommand(in, &command); err != nil {
 						return
 					}
+					if b.deaf.Load() {
+						client.Close()
+						return
+					}
 					redis.Write(command.Bytes())
 					b.mu.Lock()
 					b.commands++
@@ -821,7 +827,7 @@ func newBreaker(t *testing.T, server *redisServer) *breaker {
 						b.changed.Wait()
 					}
 					b.mu.Unlock()
-					if err != nil || b.armed.CompareAndSwap(true, false) {
+					if err != nil || b.mute.Load() || b.armed.CompareAndSwap(true, false) {
 						return
 					}
 					client.Write(answer[:n])

@@ -2,6 +2,7 @@ package pycket
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
@@ -40,6 +41,9 @@ type request struct {
 	ended      bool  // somebody else ended it: no write of this request may start another
 	snapshot   snapshot
 	cookie     cookieChange
+
+	// ending names this request in the marks of the sessions that it destroys.
+	ending string
 }
 
 // cookieChange is what the response does to the browser's cookie.
@@ -170,10 +174,14 @@ const underWay = 5 * time.Second
 // A session that expired by itself, or was ended before this request was sent, may be followed by
 // another. If it was ended later, this request's writes must not go anywhere: the browser has a newer
 // cookie by now. A request that saw it alive, or that began before the marks that Redis still has, can't
-// tell, and counts as one from before.
-func (q *request) isDead(v verdict, ago time.Duration) {
+// tell, and counts as one from before. A request that has ended it itself, and was not told, knows its mark.
+func (q *request) isDead(v verdict, a answer) {
+	if v == destroyed && q.ending != "" && a.token == q.ending {
+		q.isDestroyed()
+		return
+	}
 	age := time.Since(q.began)
-	if v != expired && ago < age+underWay || q.seen || age > late {
+	if v != expired && a.time < age+underWay || q.seen || age > late {
 		q.ended = true
 	}
 	q.id, q.lifetime = nil, q.app.cookies.lifetime
@@ -181,6 +189,13 @@ func (q *request) isDead(v verdict, ago time.Duration) {
 	if q.cookie == setCookie { // of an id that is dead now
 		q.cookie = keepCookie
 	}
+}
+
+// isDestroyed takes note that this request has ended the session.
+func (q *request) isDestroyed() {
+	q.id, q.seen, q.lifetime = nil, false, q.app.cookies.lifetime
+	q.snapshot = snapshot{whole: true}
+	q.cookie = deleteCookie
 }
 
 // inquire runs a script that makes no session. With no session alive it answers expired.
@@ -196,7 +211,7 @@ func (q *request) inquire(s *script, args ...any) (verdict, answer, error) {
 	case done:
 		q.seen = true
 	case expired, destroyed, rotated:
-		q.isDead(v, a.time)
+		q.isDead(v, a)
 	}
 	return v, a, nil
 }
@@ -248,7 +263,7 @@ func (q *request) writeAs(s *script, args []any, prepare func(began time.Time, f
 			q.seen = true
 			return a, nil
 		case expired, destroyed, rotated:
-			q.isDead(v, a.time)
+			q.isDead(v, a)
 		case taken:
 		case unlisted:
 			idle = a.time
@@ -330,7 +345,10 @@ func (q *request) destroy() error {
 	if q.ended {
 		return ErrGone
 	}
-	v, _, err := q.inquire(&q.app.store.destroy)
+	if q.ending == "" {
+		q.ending = rand.Text()
+	}
+	v, _, err := q.inquire(&q.app.store.destroy, q.ending)
 	switch {
 	case errors.Is(err, errWrongType): // not a session's: leave it, and let the browser go
 		q.id, q.seen, q.snapshot, q.cookie = nil, false, snapshot{whole: true}, deleteCookie
@@ -339,9 +357,7 @@ func (q *request) destroy() error {
 	case v == rotated && q.ended: // it lives on, and this request can't end it
 		return ErrGone
 	case v == done:
-		q.id, q.seen, q.lifetime = nil, false, q.app.cookies.lifetime
-		q.snapshot = snapshot{whole: true}
-		q.cookie = deleteCookie
+		q.isDestroyed()
 	}
 	return nil
 }

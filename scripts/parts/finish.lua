@@ -1,11 +1,12 @@
--- Ends the session under a key, and all that hangs on it. What stays for LATE milliseconds is a mark
+-- Ends the session under a key, and all that hangs on it; token is of the request that does, if that is its own
+-- browser's. What stays for LATE milliseconds is a mark
 -- without data, so that a late write can tell "ended just now" from "expired long ago". The mark comes first:
 -- while its slot moves to another server of a cluster, a key that is gone can't be made again here, and
 -- notifications may be out of reach; those of a session that ended are out of everybody's, and have a TTL.
-local function finish(key)
+local function finish(key, token)
   local user = redis.call('HGET', key, 'pycket:user')
   local names, t = redis.call('HKEYS', key), redis.call('TIME')
-  redis.call('HSET', key, 'pycket:ended', t[1] .. string.sub('00000' .. t[2], -6, -4))
+  redis.call('HSET', key, 'pycket:ended', t[1] .. string.sub('00000' .. t[2], -6, -4) .. (token and ' ' .. token or ''))
   local others = {}
   for i = 1, #names do
     if names[i] ~= 'pycket:ended' then others[#others + 1] = names[i] end
