@@ -92,10 +92,11 @@ func (q *request) bind(user string, args []any, login bool) error {
 	var start time.Time
 	if _, err := q.writeAs(&store.login, args, func(began time.Time, fresh bool, idle time.Duration) error {
 		next, start = q.id, began
+		args[pairs] = ""
 		if login && !fresh {
-			next = next.rotated()
+			next = q.next()
+			args[pairs] = next.verifier
 		}
-		args[pairs] = next.verifier
 		if !store.cluster || user == "" {
 			return nil
 		}

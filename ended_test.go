@@ -313,3 +313,120 @@ func TestDestroyAgain(t *testing.T) {
 		}
 	})
 }
+
+// A request that was not told what came of its Rotate or Login has not lost its session: whatever it does next
+// finds it, under the id that there was or the one that was tried.
+func TestRotateAgain(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		breaker := newBreaker(t, server)
+		s := settings(server)
+		s.Redis.URL = "redis://" + breaker.addr
+		stage := newStage(t, s)
+		knowScripts(t, stage)
+		type use = func(s *pycket.SessionManager, n *pycket.NotificationManager) error
+		rotate := func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { return s.Rotate() }
+		login := func(s *pycket.SessionManager, _ *pycket.NotificationManager) error {
+			return s.Login("ann", pycket.Values{"name": "Ann"})
+		}
+		for first, begin := range map[string]use{"Rotate": rotate, "Login": login} {
+			for name, loss := range losses {
+				for second, again := range map[string]use{
+					"Rotate":       rotate,
+					"Login":        login,
+					"Set":          func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { return s.Set("b", 1) },
+					"Get":          func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { return wantBefore(s) },
+					"SetUser":      func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { return s.SetUser("ann") },
+					"Delete":       func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { return s.Delete("b") },
+					"notification": func(_ *pycket.SessionManager, n *pycket.NotificationManager) error { return n.Add("i", "t") },
+				} {
+					t.Run(fmt.Sprint(first, ", ", name, ", ", second), func(t *testing.T) {
+						server.do(0, "FLUSHALL")
+						b := stage.browser()
+						stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+							if err := errors.Join(s.Set("a", "before"), n.Set("waiting", "note")); err != nil {
+								t.Error(err)
+							}
+						})
+						old := b.cookie()
+						a := stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+							loss(breaker, true)
+							wantError(t, begin(s, n), pycket.ErrUnavailable)
+							loss(breaker, false)
+							if err := again(s, n); err != nil {
+								t.Errorf("again: %v", err)
+							}
+							if err := wantBefore(s); err != nil {
+								t.Errorf("then: %v", err)
+							}
+						})
+						rotates := name == "the answer is lost" || second == "Rotate" || second == "Login"
+						if n := len(a.header["Set-Cookie"]); rotates && (n != 1 || b.cookie() == old) || !rotates && n != 0 {
+							t.Errorf("Set-Cookie: %q", a.header["Set-Cookie"])
+						}
+						stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+							note, err := pycket.Get(n, "waiting", "")
+							if err := errors.Join(err, wantBefore(s)); err != nil || note != "note" {
+								t.Errorf("the next request: %q, %v", note, err)
+							}
+							user, err := s.User()
+							signedIn := first == "Login" && name == "the answer is lost" || second == "Login" || second == "SetUser"
+							if err != nil || (user == "ann") != signedIn {
+								t.Errorf("signed in: %q, %v", user, err)
+							}
+						})
+						if rotates {
+							stage.visit(b.with(old), func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+								if found, err := s.Has("a"); found || err != nil {
+									t.Errorf("the old cookie opens the session: %v, %v", found, err)
+								}
+							})
+						}
+					})
+				}
+			}
+		}
+		t.Run("another request has rotated", func(t *testing.T) {
+			b := stage.browser()
+			stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+				s.Set("a", "before")
+			})
+			a := stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+				breaker.deaf.Store(true)
+				wantError(t, s.Rotate(), pycket.ErrUnavailable)
+				breaker.deaf.Store(false)
+				handleCookie(stage.site, b.cookie(), func(s *pycket.SessionManager) {
+					if err := s.Rotate(); err != nil {
+						t.Error(err)
+					}
+				})
+				wantError(t, s.Rotate(), pycket.ErrGone)
+				wantError(t, s.Set("a", "late"), pycket.ErrGone)
+			})
+			if a.setsCookie() {
+				t.Errorf("Set-Cookie: %q", a.header["Set-Cookie"])
+			}
+		})
+		t.Run("the headers are sent", func(t *testing.T) { // and with them the old id: there is no way back
+			b := stage.browser()
+			stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+				s.Set("a", "before")
+			})
+			stage.visit(b, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+				breaker.mute.Store(true)
+				wantError(t, s.Rotate(), pycket.ErrUnavailable)
+				breaker.mute.Store(false)
+				w.WriteHeader(http.StatusOK)
+				wantError(t, s.Set("a", "late"), pycket.ErrGone)
+			})
+		})
+	})
+}
+
+// wantBefore finds what was stored.
+func wantBefore(s *pycket.SessionManager) error {
+	text, err := pycket.Get(s, "a", "")
+	if err == nil && text != "before" {
+		err = fmt.Errorf("a is %q", text)
+	}
+	return err
+}

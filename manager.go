@@ -304,7 +304,9 @@ func (m *SessionManager) swap(name string, seen []byte, value any) (bool, error)
 // old id is dead at once. Call it at login, and whenever the user's rights change, so that nobody who
 // knew the id before shares the session after (session fixation). Without a session it does nothing:
 // the first write makes a new id anyway. It returns ErrHeadersSent, and does nothing, if the cookie
-// could not be sent.
+// could not be sent. With ErrUnavailable it may have been carried out all the same: whatever this request
+// does next finds the session, under the old id or the new one, but a browser that was sent neither has lost
+// it; so try again, at once.
 func (m *SessionManager) Rotate() error {
 	q, err := m.enter()
 	if err != nil {

@@ -44,6 +44,9 @@ type request struct {
 
 	// ending names this request in the marks of the sessions that it destroys.
 	ending string
+
+	// tried is the id of a rotation, nil if there is none of which it is not known what came of it.
+	tried *sessionID
 }
 
 // cookieChange is what the response does to the browser's cookie.
@@ -161,7 +164,15 @@ func (q *request) identify() {
 }
 
 func (q *request) adopt(id *sessionID) {
-	q.id, q.place = id, q.app.store.place(id)
+	q.id, q.place, q.tried = id, q.app.store.place(id), nil
+}
+
+// next is the id for a rotation: if it is not known what came of one before, the same.
+func (q *request) next() *sessionID {
+	if q.tried == nil {
+		q.tried = q.id.rotated()
+	}
+	return q.tried
 }
 
 // underWay is how long after an id was ended requests may still arrive that the browser had sent before
@@ -198,12 +209,28 @@ func (q *request) isDestroyed() {
 	q.cookie = deleteCookie
 }
 
+// run runs a script on the session. If its id was rotated away, it may be that this request did that and was not
+// told: then the session lives under the id that it has tried.
+func (q *request) run(began time.Time, s *script, args ...any) (verdict, answer, error) {
+	v, a, err := q.app.store.run(q, began, s, q.place, args...)
+	if err != nil || v != rotated || q.tried == nil || q.committed.Load() {
+		return v, a, err
+	}
+	next := q.tried
+	v, a, err = q.app.store.run(q, began, s, q.app.store.place(next), args...)
+	if err == nil && v != expired && v != destroyed && v != rotated {
+		q.adopt(next)
+		q.cookie, q.snapshot = setCookie, snapshot{}
+	}
+	return v, a, err
+}
+
 // inquire runs a script that makes no session. With no session alive it answers expired.
 func (q *request) inquire(s *script, args ...any) (verdict, answer, error) {
 	if q.id == nil {
 		return expired, answer{}, nil
 	}
-	v, a, err := q.app.store.run(q, time.Now(), s, q.place, args...)
+	v, a, err := q.run(time.Now(), s, args...)
 	if err != nil {
 		return 0, a, err
 	}
@@ -242,7 +269,7 @@ func (q *request) writeAs(s *script, args []any, prepare func(began time.Time, f
 		var a answer
 		err := prepare(began, fresh, idle)
 		if err == nil {
-			v, a, err = q.app.store.run(q, began, s, q.place, args...)
+			v, a, err = q.run(began, s, args...)
 		}
 		if fresh && (err != nil || v != done) {
 			q.id = nil
@@ -325,7 +352,7 @@ func (q *request) rotate() error {
 	if q.committed.Load() {
 		return ErrHeadersSent
 	}
-	next := q.id.rotated()
+	next := q.next()
 	v, _, err := q.inquire(&q.app.store.rotate, next.verifier)
 	switch {
 	case err != nil:

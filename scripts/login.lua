@@ -1,7 +1,7 @@
 -- Binds a session to an account, in one step with its new id and its values.
 --
 -- ARGV[2]: '1' if the session may be made by this; ARGV[3…]: name, value, name, value …; then, last, the
--- verifier of the new id (or of the old, to keep it), the account ('' for none), '1' if this is an
+-- verifier of the new id ('' to keep the old), the account ('' for none), '1' if this is an
 -- authentication, the browser's user agent, and, in a cluster, for how many milliseconds the account's list
 -- is sure to name the session.
 --@ begin
@@ -27,7 +27,7 @@ if before and before ~= user then unlist(key, before) end
 if auth == '1' then redis.call('HDEL', key, 'pycket:idle') end -- Remember was for whoever signed in before
 --@ count
 local t = redis.call('TIME')
-if verifier ~= id then
+if verifier ~= '' and verifier ~= id then -- it is the same if this is tried again
   record = verifier .. string.sub(record, 23)
   redis.call('HSET', key, 'pycket:ended', t[1] .. string.sub('00000' .. t[2], -6, -4))
 end
