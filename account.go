@@ -46,7 +46,14 @@ var (
 // session to the account's list. Call it when the user has proved who they are, in
 // place of [SessionManager.Rotate]. Like that it returns ErrHeadersSent, and does nothing, if the new
 // cookie could not be sent. With Settings.MaxSessionsPerUser, the account's oldest sessions end if it has
-// more now. What [SessionManager.Remember] was called for before is forgotten: call it after Login.
+// more now.
+//
+// If the session was destroyed or revoked before this request began, by Redis's clock, Login starts a fresh one under
+// a new id, with nothing of the old: the user has just proved who they are. If it was while this request was under
+// way, or another request has given it a new id less than five seconds before this one began or since, Login returns
+// ErrGone as every write does.
+//
+// What [SessionManager.Remember] was called for before is forgotten: call it after Login.
 func (m *SessionManager) Login(user string, values Values) error {
 	if user == "" {
 		return failed("login", errNoUser)
@@ -90,7 +97,7 @@ func (q *request) bind(user string, args []any, login bool) error {
 	store := q.app.store
 	var next *sessionID
 	var start time.Time
-	if _, err := q.writeAs(&store.login, args, func(began time.Time, fresh bool, idle time.Duration) error {
+	if _, err := q.writeAs(&store.login, args, login, func(began time.Time, fresh bool, idle time.Duration) error {
 		next, start = q.id, began
 		args[pairs] = ""
 		if login && !fresh {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -288,6 +289,106 @@ func TestInFlightRevoke(t *testing.T) {
 				}
 			}
 		}
+	})
+}
+
+// A login by a request that began after its session had ended starts a fresh one: no need to wait for the requests
+// that may still be on their way.
+func TestLoginAfterEnd(t *testing.T) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
+		s := settings(server)
+		s.MaxSessionsPerUser = 1
+		site := newSite(t, s)
+		for ending, end := range map[string]func(b *browser) error{
+			"destroyed":    func(b *browser) error { b.tab().must("destroy"); return nil },
+			"revoked":      func(*browser) error { return revokeFirst(t, site, "ann") },
+			"user revoked": func(*browser) error { _, err := site.app.RevokeUser(t.Context(), "ann"); return err },
+			"pushed out":   func(*browser) error { site.browser().must("login:ann"); return nil },
+		} {
+			for _, before := range [][]string{{}, {"user"}, {"destroy"}, {"user", "destroy"}, {"user", "take:waiting"}} {
+				t.Run(fmt.Sprint(ending, before), func(t *testing.T) {
+					server.do(0, "FLUSHALL")
+					b := site.browser()
+					b.must("signin:ann:a:before", "remember", "note:waiting:note")
+					old := b.cookie()
+					if err := end(b); err != nil {
+						t.Fatal(err)
+					}
+					late := b.tab()
+					for _, write := range []string{"set:a:late", "setuser:ann", "rotate", "remember", "note:x:y"} { // these may have been on their way
+						if a := late.want([]outcome{{Err: "ErrGone"}}, write); a.setsCookie() {
+							t.Errorf("%s sets a cookie", write)
+						}
+					}
+					list := []outcome{}
+					ops := append(slices.Clone(before), "login:ann", "set:b:c", "get:a", "user")
+					for began := time.Now(); ; { // Redis's clock tells milliseconds, and not which came first in one
+						var a answer
+						a, list = b.do(ops...)
+						if list[len(before)].Err == "" {
+							if line := strings.Join(a.header["Set-Cookie"], "\n"); strings.Count(line, "PYCKET_ID") != 1 || strings.Contains(line, "Max-Age") {
+								t.Errorf("Set-Cookie: %q", line)
+							}
+							break
+						}
+						if a.setsCookie() || time.Since(began) > 2*time.Second {
+							t.Fatalf("%v after the end: %v, cookie set: %v", time.Since(began), list, a.setsCookie())
+						}
+					}
+					want := make([]outcome, len(before), len(ops))
+					for i, op := range before {
+						if op != "destroy" {
+							want[i].Value = ""
+						}
+					}
+					if diff := cmp.Diff(append(want, outcome{}, outcome{}, outcome{Value: ""}, outcome{Value: "ann"}), list); diff != "" {
+						t.Errorf("%q (-want +got):\n%s", ops, diff)
+					}
+					b.want([]outcome{{Value: "ann"}, {Value: []any{"b"}}, {Value: []any{}}}, "user", "keys", "nkeys")
+					if keyOf(idOf(t, b.cookie())) == keyOf(idOf(t, old)) {
+						t.Error("the line is the old one")
+					}
+					wantAnonymous(t, site, old)
+					if infos, err := site.app.Sessions(t.Context(), "ann"); len(infos) != 1 || err != nil {
+						t.Errorf("ann has %v: %v", infos, err)
+					}
+				})
+			}
+			for _, ops := range [][]string{{"hold", "login:ann"}, {"hold", "user", "login:ann"}, {"hold", "destroy", "login:ann"}, {"user", "hold", "destroy", "login:ann"}} {
+				t.Run(fmt.Sprint(ending, " under way ", ops), func(t *testing.T) {
+					server.do(0, "FLUSHALL")
+					b := site.browser()
+					b.must("login:ann", "set:a:before")
+					slow := b.tab()
+					a, list := site.whileHeld(slow, ops, func() {
+						if err := end(b); err != nil {
+							t.Error(err)
+						}
+					})
+					if a.setsCookie() || list[len(list)-1].Err != "ErrGone" {
+						t.Errorf("%v, cookie set: %v", list, a.setsCookie())
+					}
+				})
+			}
+		}
+
+		// A browser may have another id of the same session by now: then a login waits like any write.
+		b := site.browser()
+		b.must("set:cart:full")
+		late := b.tab()
+		b.must("login:ann")
+		if a := late.want([]outcome{{Err: "ErrGone"}}, "login:ann"); a.setsCookie() {
+			t.Error("a login that may have been on its way sets a cookie")
+		}
+		b.want([]outcome{{Value: "full"}}, "get:cart")
+
+		// Destroy and then Login, in one request.
+		old := b.cookie()
+		if a := b.want([]outcome{{}, {}, {Value: ""}, {Value: "bob"}}, "destroy", "login:bob", "get:cart", "user"); len(a.header["Set-Cookie"]) != 1 {
+			t.Errorf("Set-Cookie: %q", a.header["Set-Cookie"])
+		}
+		b.want([]outcome{{Value: "bob"}, {Value: []any{}}}, "user", "keys")
+		wantAnonymous(t, site, old)
 	})
 }
 

@@ -42,6 +42,10 @@ type request struct {
 	snapshot   snapshot
 	cookie     cookieChange
 
+	// over: the session had ended before this request began, so that a login may start another, even while
+	// ended keeps all other writes from that.
+	over bool
+
 	// ending names this request in the marks of the sessions that it destroys.
 	ending string
 
@@ -177,8 +181,11 @@ func (q *request) next() *sessionID {
 
 // underWay is how long after an id was ended requests may still arrive that the browser had sent before
 // it knew: what a network takes at the slow end. For so long the browser that never got its new cookie
-// can't have another.
+// can't have another, but by a login after its session was destroyed.
 const underWay = 5 * time.Second
+
+// tick is how exactly the scripts tell the time.
+const tick = time.Millisecond
 
 // isDead takes note that the id was found not to be alive.
 //
@@ -195,6 +202,7 @@ func (q *request) isDead(v verdict, a answer) {
 	if v != expired && a.time < age+underWay || q.seen || age > late {
 		q.ended = true
 	}
+	q.over = v == destroyed && !q.seen && a.time-tick > age
 	q.id, q.lifetime = nil, q.app.cookies.lifetime
 	q.snapshot = snapshot{whole: true}
 	if q.cookie == setCookie { // of an id that is dead now
@@ -246,15 +254,16 @@ func (q *request) inquire(s *script, args ...any) (verdict, answer, error) {
 // write runs a script that may make the session. The first of its arguments says whether it may, and is
 // filled in here.
 func (q *request) write(s *script, args []any) (answer, error) {
-	return q.writeAs(s, args, func(time.Time, bool, time.Duration) error { return nil })
+	return q.writeAs(s, args, false, func(time.Time, bool, time.Duration) error { return nil })
 }
 
 // writeAs is write for arguments that depend on the id: they are filled in by prepare, which is told when the
-// operation began, whether the session is made by it, and the session's idle timeout as far as is known.
-func (q *request) writeAs(s *script, args []any, prepare func(began time.Time, fresh bool, idle time.Duration) error) (answer, error) {
+// operation began, whether the session is made by it, and the session's idle timeout as far as is known. login
+// says that it may start another session after one that was over.
+func (q *request) writeAs(s *script, args []any, login bool, prepare func(began time.Time, fresh bool, idle time.Duration) error) (answer, error) {
 	began, idle := time.Now(), q.app.settings.IdleTimeout
 	for range 4 { // once; a fresh session after an expired one; another id for one in use; longer on the list
-		if q.ended {
+		if q.ended && !(login && q.over) {
 			return answer{}, ErrGone
 		}
 		fresh := q.id == nil
@@ -286,6 +295,7 @@ func (q *request) writeAs(s *script, args []any, prepare func(began time.Time, f
 			if fresh {
 				q.cookie = setCookie
 				q.snapshot = snapshot{whole: true}
+				q.ended, q.over = false, false
 			}
 			q.seen = true
 			return a, nil
@@ -369,7 +379,7 @@ func (q *request) rotate() error {
 // destroy ends the session. The cookie is only deleted by the request that ended it: by any other, it
 // might be the cookie of a newer session.
 func (q *request) destroy() error {
-	if q.ended {
+	if q.ended && !q.over {
 		return ErrGone
 	}
 	if q.ending == "" {
