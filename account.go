@@ -48,6 +48,10 @@ var (
 // cookie could not be sent. With Settings.MaxSessionsPerUser, the account's oldest sessions end if it has
 // more now.
 //
+// If the session was another account's, the values and notifications of that go, in the same step: whoever signs in
+// does not get what somebody else has left. Those of a stranger stay, since that is the cart, and those of the account
+// itself, which signs in again.
+//
 // If the session was destroyed or revoked before this request began, by Redis's clock, Login starts a fresh one under
 // a new id, with nothing of the old: the user has just proved who they are. If it was while this request was under
 // way, or another request has given it a new id less than five seconds before this one began or since, Login returns
@@ -62,7 +66,9 @@ func (m *SessionManager) Login(user string, values Values) error {
 }
 
 // SetUser binds the session to an account without a login: its id stays, and it has no time of
-// authentication. An empty name takes it from its account.
+// authentication. An empty name takes it from its account. The values and notifications of an account that the session
+// leaves go, in the same step. Requests that are under way may still write, since the id stays: prefer
+// [SessionManager.Login] to change accounts, and [SessionManager.Destroy] to leave one.
 func (m *SessionManager) SetUser(user string) error {
 	return failed("set user", m.bind(user, nil, false))
 }

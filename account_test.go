@@ -2,6 +2,7 @@ package pycket_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -389,6 +390,158 @@ func TestLoginAfterEnd(t *testing.T) {
 		}
 		b.want([]outcome{{Value: "bob"}, {Value: []any{}}}, "user", "keys")
 		wantAnonymous(t, site, old)
+	})
+}
+
+// Whoever signs in does not get what the account before has left: values, notifications and all that is known of
+// its browser. What a stranger has put into the cart stays.
+func TestAccountChanges(t *testing.T) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
+		s := settings(server)
+		s.MaxSessionBytes = 4 << 10
+		stage := newStage(t, s)
+		record := func(b *browser) string { return server.hash(0, keyOf(idOf(t, b.cookie())))["pycket:id"] }
+		visit := func(b *browser, agent string, use func(s *pycket.SessionManager, n *pycket.NotificationManager) error) {
+			t.Helper()
+			stage.act = func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+				if err := use(s, n); err != nil {
+					t.Error(err)
+				}
+			}
+			r, err := http.NewRequest("GET", stage.URL, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("User-Agent", agent)
+			if _, err := b.send(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		type contents struct {
+			User, Text string
+			Names      []string
+			Notes      []string
+			Messages   int
+		}
+		look := func(s *pycket.SessionManager, n *pycket.NotificationManager) (c contents) {
+			t.Helper()
+			var errs [5]error
+			c.User, errs[0] = s.User()
+			c.Names, errs[1] = s.Keys()
+			c.Text, errs[2] = pycket.Get(s, "address", "")
+			c.Notes, errs[3] = n.Keys()
+			messages, err := n.Drain()
+			c.Messages, errs[4] = len(messages), err
+			if err := errors.Join(errs[:]...); err != nil {
+				t.Error(err)
+			}
+			return c
+		}
+		many := pycket.Values{} // HDEL by more than one step
+		for i := range 250 {
+			many[fmt.Sprint(i)] = i
+		}
+		first := func(s *pycket.SessionManager, n *pycket.NotificationManager) error {
+			return errors.Join(s.Login("ann", pycket.Values{"address": "Ann's"}), s.SetMany(many), n.Set("waiting", "for Ann"), n.Add("info", "for Ann"))
+		}
+		for name, change := range map[string]struct {
+			do    func(s *pycket.SessionManager) error
+			want  contents
+			bytes int // of names and values
+		}{
+			"Login":             {func(s *pycket.SessionManager) error { return s.Login("bob", nil) }, contents{User: "bob"}, 0},
+			"Login with values": {func(s *pycket.SessionManager) error { return s.Login("bob", pycket.Values{"1": "own"}) }, contents{User: "bob", Names: []string{"1"}}, 6},
+			"SetUser":           {func(s *pycket.SessionManager) error { return s.SetUser("bob") }, contents{User: "bob"}, 0},
+			"SetUser to nobody": {func(s *pycket.SessionManager) error { return s.SetUser("") }, contents{}, 0},
+			"nobody between":    {func(s *pycket.SessionManager) error { return errors.Join(s.SetUser(""), s.Login("bob", nil)) }, contents{User: "bob"}, 0},
+			"a large value": {func(s *pycket.SessionManager) error {
+				return s.Login("bob", pycket.Values{"large": strings.Repeat("x", 3800)})
+			}, contents{User: "bob", Names: []string{"large"}}, 3800 + 7},
+		} {
+			for _, read := range []bool{false, true} {
+				t.Run(fmt.Sprint(name, ", read before: ", read), func(t *testing.T) {
+					server.do(0, "FLUSHALL")
+					b := stage.browser()
+					visit(b, "Ann's", first)
+					if change.want.Names == nil {
+						change.want.Names = []string{}
+					}
+					change.want.Notes = []string{}
+					visit(b, "Bob's", func(s *pycket.SessionManager, n *pycket.NotificationManager) error {
+						if read {
+							if c := look(s, n); c.Text != "Ann's" || len(c.Names) != 251 || c.Messages != 1 {
+								t.Errorf("before: %v", c)
+							}
+						}
+						if err := change.do(s); err != nil {
+							return err
+						}
+						if diff := cmp.Diff(change.want, look(s, n)); diff != "" {
+							t.Errorf("in the same request (-want +got):\n%s", diff)
+						}
+						return nil
+					})
+					visit(b, "Bob's", func(s *pycket.SessionManager, n *pycket.NotificationManager) error {
+						if diff := cmp.Diff(change.want, look(s, n)); diff != "" {
+							t.Errorf("in the next (-want +got):\n%s", diff)
+						}
+						return nil
+					})
+					if keys := server.keys(1); len(keys) != 0 {
+						t.Errorf("notifications are left: %q", keys)
+					}
+					if got := record(b)[36:]; got != fmt.Sprint(change.bytes) {
+						t.Errorf("it takes %s bytes, want %d", got, change.bytes)
+					}
+					if infos := list(t, stage, "ann"); len(infos) != 0 {
+						t.Errorf("ann has %v", infos)
+					}
+					if infos := list(t, stage, "bob"); change.want.User == "bob" && (len(infos) != 1 || infos[0].UserAgent != "Bob's") {
+						t.Errorf("bob has %v", infos)
+					}
+					visit(b, "Bob's", func(s *pycket.SessionManager, n *pycket.NotificationManager) error {
+						err := errors.Join(n.Set("own", "note"), n.Add("info", "own"))
+						if c := look(s, n); !slices.Equal(c.Notes, []string{"own"}) || c.Messages != 1 {
+							t.Errorf("notifications of his own: %v", c)
+						}
+						return err
+					})
+				})
+			}
+		}
+
+		t.Run("refused", func(t *testing.T) { // nothing is changed
+			server.do(0, "FLUSHALL")
+			b := stage.browser()
+			visit(b, "Ann's", first)
+			before := record(b)
+			visit(b, "Bob's", func(s *pycket.SessionManager, n *pycket.NotificationManager) error {
+				wantError(t, s.Login("bob", pycket.Values{"large": strings.Repeat("x", 4<<10)}), pycket.ErrTooLarge, "login")
+				if c := look(s, n); c.User != "ann" || c.Text != "Ann's" || len(c.Names) != 251 || len(c.Notes) != 1 || c.Messages != 1 {
+					t.Errorf("%v", c)
+				}
+				return n.Add("info", "for Ann")
+			})
+			if got := record(b); got != before {
+				t.Errorf("the record is %q, was %q", got, before)
+			}
+		})
+		t.Run("the same account", func(t *testing.T) {
+			server.do(0, "FLUSHALL")
+			b := stage.browser()
+			visit(b, "a stranger's", func(s *pycket.SessionManager, n *pycket.NotificationManager) error {
+				return errors.Join(s.Set("cart", "full"), n.Add("info", "for whoever signs in"))
+			})
+			visit(b, "Ann's", func(s *pycket.SessionManager, n *pycket.NotificationManager) error {
+				return errors.Join(first(s, n), s.Login("ann", nil), s.SetUser("ann"))
+			})
+			visit(b, "Ann's", func(s *pycket.SessionManager, n *pycket.NotificationManager) error {
+				if c := look(s, n); c.User != "ann" || c.Text != "Ann's" || len(c.Names) != 252 || len(c.Notes) != 1 || c.Messages != 2 {
+					t.Errorf("%v", c)
+				}
+				return nil
+			})
+		})
 	})
 }
 

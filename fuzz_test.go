@@ -648,6 +648,13 @@ func (m *model) bytes() (sum int) {
 	return sum
 }
 
+// leave takes away what belongs to the account of before, if there was one and it is not this.
+func (m *model) leave(user string) {
+	if m.user != "" && m.user != user {
+		m.values, m.notes, m.messages = map[string]string{}, map[string]string{}, nil
+	}
+}
+
 // set sets values as the scripts should, and says whether they fit.
 func (m *model) set(into map[string]string, values map[string]string) bool {
 	before, sum := m.bytes(), maps.Clone(into)
@@ -907,13 +914,18 @@ func step(p *program, op string, m *model, s *pycket.SessionManager, n *pycket.N
 			want = errNoUser
 			break
 		}
+		before := *m
+		m.leave(user)
 		if want = set(m.values, map[string]string{name: encode(text)}, name); want == nil {
 			m.user, m.auth = user, true
+		} else {
+			*m = before
 		}
 	case "set user":
 		user := p.user()
 		args = strconv.Quote(user)
 		err = s.SetUser(user)
+		m.leave(user)
 		m.auth = m.auth && user == m.user && user != ""
 		if m.alive = m.alive || user != ""; m.alive { // nobody's session stays nobody's
 			m.user = user

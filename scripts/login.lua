@@ -1,4 +1,5 @@
--- Binds a session to an account, in one step with its new id and its values.
+-- Binds a session to an account, in one step with its new id and its values. If it was another account's, the
+-- values and notifications of that go, in the same step.
 --
 -- ARGV[2]: '1' if the session may be made by this; ARGV[3…]: name, value, name, value …; then, last, the
 -- verifier of the new id ('' to keep the old), the account ('' for none), '1' if this is an
@@ -8,14 +9,22 @@
 --@ unlist
 --@ finish
 --@ member
+--@ notes
 if not living then
   --@ born
 end
 local sure = tonumber(table.remove(ARGV))
 local agent, auth, user, verifier = table.remove(ARGV), table.remove(ARGV), table.remove(ARGV), table.remove(ARGV)
-local target, empty = key, false
---@ grow
 local before = redis.call('HGET', key, 'pycket:user')
+local leaves, gone = before and before ~= user, {}
+if leaves then
+  bytes = 0
+  for _, name in ipairs(redis.call('HKEYS', key)) do
+    if string.sub(name, 1, 7) ~= 'pycket:' or name == 'pycket:agent' then gone[#gone + 1] = name end
+  end
+end
+local target, empty = key, leaves
+--@ grow
 owned = user ~= ''
 if auth == '1' then idle = IDLE end
 if CLUSTER and owned then
@@ -23,8 +32,9 @@ if CLUSTER and owned then
   listed = now() + sure
   redis.call('HSET', key, 'pycket:listed', string.format('%.0f', listed))
 end
-if before and before ~= user then unlist(key, before) end
 if auth == '1' then redis.call('HDEL', key, 'pycket:idle') end -- Remember was for whoever signed in before
+local waits = noted
+if leaves then noted = false end
 --@ count
 local t = redis.call('TIME')
 if verifier ~= '' and verifier ~= id then -- it is the same if this is tried again
@@ -32,6 +42,19 @@ if verifier ~= '' and verifier ~= id then -- it is the same if this is tried aga
   redis.call('HSET', key, 'pycket:ended', t[1] .. string.sub('00000' .. t[2], -6, -4))
 end
 redis.call('HSET', key, 'pycket:id', record)
+if leaves then
+  unlist(key, before)
+  for i = 1, #gone, 200 do -- unpack has a limit
+    redis.call('HDEL', key, unpack(gone, i, math.min(i + 199, #gone)))
+  end
+  if waits then
+    select(NDB)
+    pcall(redis.call, 'DEL', notes)
+    pcall(redis.call, 'DEL', messages)
+    select(DB)
+    if CLUSTER then redis.call('HINCRBY', key, 'pycket:notes', 1) end
+  end
+end
 for i = 3, #ARGV, 200 do -- unpack has a limit
   redis.call('HSET', key, unpack(ARGV, i, math.min(i + 199, #ARGV)))
 end

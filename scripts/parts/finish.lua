@@ -5,6 +5,7 @@
 -- notifications may be out of reach; those of a session that ended are out of everybody's, and have a TTL.
 local function finish(key, token)
   local user = redis.call('HGET', key, 'pycket:user')
+  local tag = string.sub(key, #PREFIX + 3) .. (CLUSTER and redis.call('HGET', key, 'pycket:notes') or '')
   local names, t = redis.call('HKEYS', key), redis.call('TIME')
   redis.call('HSET', key, 'pycket:ended', t[1] .. string.sub('00000' .. t[2], -6, -4) .. (token and ' ' .. token or ''))
   local others = {}
@@ -15,7 +16,6 @@ local function finish(key, token)
     redis.call('HDEL', key, unpack(others, i, math.min(i + 199, #others)))
   end
   redis.call('PEXPIRE', key, LATE)
-  local tag = string.sub(key, #PREFIX + 3)
   if NDB ~= DB then redis.call('SELECT', NDB) end
   pcall(redis.call, 'DEL', PREFIX .. 'n:' .. tag)
   pcall(redis.call, 'DEL', PREFIX .. 'm:' .. tag)
