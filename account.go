@@ -33,12 +33,14 @@ const (
 
 	userField  = reserved + "user"
 	authField  = reserved + "auth"
+	idleField  = reserved + "idle"
 	handleSize = 16
 )
 
 var (
-	errNoUser = errors.New("the account's name is empty")
-	errHandle = errors.New("that is no handle: see SessionInfo")
+	errNoUser    = errors.New("the account's name is empty")
+	errHandle    = errors.New("that is no handle: see SessionInfo")
+	errNoSession = errors.New("there is no session to remember: call Login, or store a value, before Remember")
 )
 
 // Login binds the session to an account: the new id, the account, the values and the time of
@@ -57,7 +59,8 @@ var (
 // way, or another request has given it a new id less than five seconds before this one began or since, Login returns
 // ErrGone as every write does.
 //
-// What [SessionManager.Remember] was called for before is forgotten: call it after Login.
+// What [SessionManager.Remember] has set stays when the account itself signs in again, and if it was called in the same
+// request for a stranger who signs in now. Otherwise it ends: it was for whoever used this browser before.
 func (m *SessionManager) Login(user string, values Values) error {
 	if user == "" {
 		return failed("login", errNoUser)
@@ -99,28 +102,39 @@ func (q *request) bind(user string, args []any, login bool) error {
 	pairs := len(args)
 	agent := q.http.UserAgent()
 	agent = strings.ToValidUTF8(agent[:min(len(agent), maxAgent)], "")
-	args = append(args, nil, user, flag(login), agent, 0)
+	auth := flag(login)
+	if login && q.renew {
+		auth = "r" // by this request
+	}
+	args = append(args, nil, user, auth, agent, 0)
 	store := q.app.store
 	var next *sessionID
 	var start time.Time
-	if _, err := q.writeAs(&store.login, args, login, func(began time.Time, fresh bool, idle time.Duration) error {
+	a, err := q.writeAs(&store.login, args, login, func(began time.Time, fresh bool, idle time.Duration) error {
 		next, start = q.id, began
 		args[pairs] = ""
 		if login && !fresh {
-			next = q.next()
+			next = q.next(q.app.cookies.lifetime)
 			args[pairs] = next.verifier
 		}
 		if !store.cluster || user == "" {
 			return nil
 		}
+		if q.lifetime != q.app.cookies.lifetime { // what Remember set may stay
+			idle = max(idle, time.Duration(q.lifetime)*time.Second)
+		}
 		args[pairs+4] = listedFor(idle).Milliseconds()
 		return store.enlistAt(q, began, sha1Hex(user), q.id.handle, idle)
-	}); err != nil {
+	})
+	if err != nil {
 		return err
 	}
 	if login {
 		q.adopt(next)
-		q.cookie, q.lifetime = setCookie, q.app.cookies.lifetime
+		q.cookie, q.lifetime, q.renew = setCookie, q.app.cookies.lifetime, false
+		if idle, err := strconv.ParseInt(string(a.value()), 10, 64); err == nil {
+			q.lifetime = idle / 1000
+		}
 	}
 	q.snapshot = snapshot{} // Redis has set the time
 	for i := 1; i < pairs; i += 2 {
@@ -171,10 +185,18 @@ func sinceEpoch(text []byte, from func(int64) time.Time) time.Time {
 
 // Remember makes the session last: its idle timeout becomes this one, and its cookie stays when the
 // browser is closed, for as long, up to 400 days. The cookie is renewed while the session is used, at most
-// once per tenth of its life. It returns ErrHeadersSent, and does nothing, if the cookie could not be sent.
+// once per tenth of its life. It returns ErrHeadersSent, and does nothing, if the cookie could not be sent, and
+// an error if there is no session to remember: call it after [SessionManager.Login], which says what becomes of it
+// at the next one.
 // Settings.AbsoluteTimeout holds all the same.
 func (m *SessionManager) Remember(idle time.Duration) error {
 	return failed("remember", m.remember(idle))
+}
+
+// Remembered says whether [SessionManager.Remember] holds for the session.
+func (m *SessionManager) Remembered() (bool, error) {
+	idle, err := m.field(idleField)
+	return idle != nil, failed("remembered", err)
 }
 
 func (m *SessionManager) remember(idle time.Duration) error {
@@ -191,10 +213,26 @@ func (m *SessionManager) remember(idle time.Duration) error {
 	if q.committed.Load() {
 		return ErrHeadersSent
 	}
-	if _, err := q.write(&q.app.store.remember, []any{nil, idle.Milliseconds()}); err != nil {
+	if q.ended {
+		return ErrGone
+	}
+	millis := strconv.AppendInt(nil, idle.Milliseconds(), 10)
+	v, _, err := q.inquire(&q.app.store.remember, millis)
+	if err == nil && v == unlisted { // the place on the list was renewed, for the idle timeout that there was
+		v, _, err = q.inquire(&q.app.store.remember, millis)
+	}
+	switch {
+	case err != nil:
 		return err
+	case q.ended:
+		return ErrGone
+	case v == expired || v == destroyed || v == rotated:
+		return errNoSession
+	case v != done:
+		return errMalformed
 	}
 	q.lifetime, q.renew = int64(idle.Seconds()), true
+	q.snapshot.learn(idleField, millis)
 	return nil
 }
 

@@ -736,7 +736,7 @@ func TestRemember(t *testing.T) {
 
 		// 400 days are the most.
 		a = stage.visit(stage.browser(), func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
-			if err := s.Remember(1000 * 24 * time.Hour); err != nil {
+			if err := errors.Join(s.Set("a", "x"), s.Remember(1000*24*time.Hour)); err != nil {
 				t.Error(err)
 			}
 		})

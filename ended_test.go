@@ -168,6 +168,110 @@ func TestRememberIsNotInherited(t *testing.T) {
 	})
 }
 
+// Remember stays when the same account signs in again, as before something that matters, and holds for whoever signs in if
+// it was asked for in the same request.
+func TestRememberOutlivesLogin(t *testing.T) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
+		site := newSite(t, settings(server))
+		const month = 30 * 24 * time.Hour
+		for _, test := range []struct {
+			before, ops []string
+			want        bool
+		}{
+			{[]string{"login:ann", "remember"}, []string{"login:ann"}, true},
+			{[]string{"login:ann", "remember"}, []string{"login:ann", "login:ann"}, true},
+			{[]string{"login:ann", "remember"}, []string{"get:a", "remembered", "signin:ann:a:b"}, true},
+			{[]string{"login:ann", "remember"}, []string{"rotate", "login:ann", "rotate"}, true},
+			{[]string{"setuser:ann", "remember"}, []string{"login:ann"}, true},
+			{[]string{"login:ann", "remember"}, []string{"login:bob"}, false},
+			{[]string{"login:ann", "remember"}, []string{"login:bob", "login:ann"}, false},
+			{[]string{"login:ann", "remember"}, []string{"destroy", "login:ann"}, false},
+			{[]string{"set:a:b", "remember"}, []string{"login:ann"}, false},
+			{[]string{"set:a:b"}, []string{"remember", "login:ann"}, true},
+			{[]string{"set:a:b"}, []string{"remember", "login:ann", "login:bob"}, false},
+			{nil, []string{"login:ann", "remember", "login:bob"}, false},
+			{nil, []string{"login:ann", "remember", "login:ann"}, true},
+			{[]string{"login:ann"}, []string{"login:ann"}, false},
+		} {
+			t.Run(fmt.Sprint(test.before, test.ops), func(t *testing.T) {
+				server.do(0, "FLUSHALL")
+				b := site.browser()
+				if test.before != nil {
+					b.must(test.before...)
+				}
+				a, list := b.do(append(test.ops, "remembered")...)
+				for i, o := range list[:len(test.ops)] {
+					if o.Err != "" {
+						t.Errorf("%s: %s", test.ops[i], o.Err)
+					}
+				}
+				if got := list[len(test.ops)].Value; got != test.want {
+					t.Errorf("in the same request, remembered: %v", got)
+				}
+				lines := a.header["Set-Cookie"]
+				if len(lines) != 1 || strings.Contains(lines[0], "Max-Age=2592000") != test.want || strings.Contains(lines[0], "Max-Age") != test.want {
+					t.Errorf("Set-Cookie: %q", lines)
+				}
+				b.want([]outcome{{Value: test.want}}, "remembered")
+				left := time.Duration(server.do(0, "PTTL", keyOf(idOf(t, b.cookie()))).(int64)) * time.Millisecond
+				if (left > month-time.Minute) != test.want || !test.want && left > 24*time.Hour {
+					t.Errorf("it stands for %v", left)
+				}
+			})
+		}
+	})
+}
+
+// A Remember that could not take effect says so, and what to do.
+func TestRememberWithoutSession(t *testing.T) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
+		stage := newStage(t, settings(server))
+		check := func(b *browser, want error) {
+			t.Helper()
+			size := server.size()
+			a := stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+				for range 2 {
+					err := s.Remember(time.Hour)
+					if want == nil {
+						wantError(t, err, nil, "remember", "Login")
+					} else {
+						wantError(t, err, want, "remember")
+					}
+				}
+				if remembered, err := s.Remembered(); remembered || err != nil {
+					t.Errorf("remembered: %v, %v", remembered, err)
+				}
+			})
+			if a.setsCookie() || server.size() != size {
+				t.Errorf("Set-Cookie: %q, keys: %d, were %d", a.header["Set-Cookie"], server.size(), size)
+			}
+		}
+		check(stage.browser(), nil)
+		b := signIn(t, stage, "ann")
+		late := b.tab()
+		stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			if err := s.Destroy(); err != nil {
+				t.Error(err)
+			}
+		})
+		check(b, nil)
+		check(late, pycket.ErrGone)
+		server.do(0, "FLUSHALL")
+		check(late, nil) // it expired
+		stage.visit(stage.browser(), func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			wantError(t, s.Remember(time.Hour), nil, "remember", "Login")
+			if err := errors.Join(s.Login("ann", nil), s.Remember(time.Hour)); err != nil {
+				t.Error(err)
+			}
+			names, err := s.Keys()
+			remembered, rememberedErr := s.Remembered()
+			if len(names) != 0 || !remembered || err != nil || rememberedErr != nil {
+				t.Errorf("%q, remembered: %v; %v, %v", names, remembered, err, rememberedErr)
+			}
+		})
+	})
+}
+
 // Remember gives the browser its own cookie again, with another lifetime; not if another request has
 // ended the id meanwhile.
 func TestRememberInFlight(t *testing.T) {

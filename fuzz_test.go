@@ -938,7 +938,9 @@ func step(p *program, op string, m *model, s *pycket.SessionManager, n *pycket.N
 			want = errShort
 			break
 		}
-		m.alive = true
+		if !m.alive {
+			want = errNoSession
+		}
 	case "add":
 		message := pycket.Message{Level: p.text(), Text: p.text()}
 		args = fmt.Sprintf("%q", message)
@@ -1007,6 +1009,7 @@ func step(p *program, op string, m *model, s *pycket.SessionManager, n *pycket.N
 var (
 	errNotNumber = errors.New("what is stored is no whole number, or the sum does not fit 64 bits")
 	errNoUser    = errors.New("the account's name is empty")
+	errNoSession = errors.New("there is no session to remember")
 	errShort     = errors.New("the idle timeout is 0s")
 )
 

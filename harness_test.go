@@ -334,6 +334,8 @@ func (h *operations) do(w http.ResponseWriter, op []string) (any, error) {
 		return !at.IsZero(), err
 	case "remember":
 		return nil, s.Remember(30 * 24 * time.Hour)
+	case "remembered":
+		return s.Remembered()
 	case "user":
 		return s.User()
 	case "refresh":

@@ -49,8 +49,10 @@ type request struct {
 	// ending names this request in the marks of the sessions that it destroys.
 	ending string
 
-	// tried is the id of a rotation, nil if there is none of which it is not known what came of it.
-	tried *sessionID
+	// tried is the id of a rotation, nil if there is none of which it is not known what came of it; and
+	// triedFor is what its cookie's lifetime would be.
+	tried    *sessionID
+	triedFor int64
 }
 
 // cookieChange is what the response does to the browser's cookie.
@@ -102,7 +104,7 @@ func (s *snapshot) find(name string) int {
 func (s *snapshot) names() []string {
 	names := slices.DeleteFunc(s.read.names(), func(name string) bool { return s.find(name) >= 0 })
 	for _, k := range s.known {
-		if k.value != nil {
+		if k.value != nil && !strings.HasPrefix(k.name, reserved) {
 			names = append(names, k.name)
 		}
 	}
@@ -172,10 +174,11 @@ func (q *request) adopt(id *sessionID) {
 }
 
 // next is the id for a rotation: if it is not known what came of one before, the same.
-func (q *request) next() *sessionID {
+func (q *request) next(lifetime int64) *sessionID {
 	if q.tried == nil {
 		q.tried = q.id.rotated()
 	}
+	q.triedFor = lifetime
 	return q.tried
 }
 
@@ -202,6 +205,7 @@ func (q *request) isDead(v verdict, a answer) {
 	if v != expired && a.time < age+underWay || q.seen || age > late {
 		q.ended = true
 	}
+	q.renew = false
 	q.over = v == destroyed && !q.seen && a.time-tick > age
 	q.id, q.lifetime = nil, q.app.cookies.lifetime
 	q.snapshot = snapshot{whole: true}
@@ -214,7 +218,7 @@ func (q *request) isDead(v verdict, a answer) {
 func (q *request) isDestroyed() {
 	q.id, q.seen, q.lifetime = nil, false, q.app.cookies.lifetime
 	q.snapshot = snapshot{whole: true}
-	q.cookie = deleteCookie
+	q.cookie, q.renew = deleteCookie, false
 }
 
 // run runs a script on the session. If its id was rotated away, it may be that this request did that and was not
@@ -228,7 +232,7 @@ func (q *request) run(began time.Time, s *script, args ...any) (verdict, answer,
 	v, a, err = q.app.store.run(q, began, s, q.app.store.place(next), args...)
 	if err == nil && v != expired && v != destroyed && v != rotated {
 		q.adopt(next)
-		q.cookie, q.snapshot = setCookie, snapshot{}
+		q.cookie, q.lifetime, q.snapshot = setCookie, q.triedFor, snapshot{}
 	}
 	return v, a, err
 }
@@ -362,7 +366,7 @@ func (q *request) rotate() error {
 	if q.committed.Load() {
 		return ErrHeadersSent
 	}
-	next := q.next()
+	next := q.next(q.lifetime)
 	v, _, err := q.inquire(&q.app.store.rotate, next.verifier)
 	switch {
 	case err != nil:

@@ -3,8 +3,10 @@
 --
 -- ARGV[2]: '1' if the session may be made by this; ARGV[3…]: name, value, name, value …; then, last, the
 -- verifier of the new id ('' to keep the old), the account ('' for none), '1' if this is an
--- authentication, the browser's user agent, and, in a cluster, for how many milliseconds the account's list
--- is sure to name the session.
+-- authentication and 'r' if whoever signs in has also asked to be remembered, the browser's user agent, and, in a
+-- cluster, for how many milliseconds the account's list is sure to name the session.
+--
+-- Answers the session's own idle timeout, in milliseconds, if it keeps one that Remember has set.
 --@ begin
 --@ unlist
 --@ finish
@@ -26,13 +28,16 @@ end
 local target, empty = key, leaves
 --@ grow
 owned = user ~= ''
-if auth == '1' then idle = IDLE end
+-- Remember is for whoever has asked for it: an account that signs in again, or the stranger who does so now.
+local login = auth ~= '0'
+local own = redis.call('HEXISTS', key, 'pycket:idle') == 1
+if login and own and before ~= user and (before or auth ~= 'r') then own = false end
+if not own then idle = IDLE end
 if CLUSTER and owned then
   if idle > sure then return redis.status_reply('L' .. string.format('%.0f', idle)) end -- a longer place is needed
   listed = now() + sure
   redis.call('HSET', key, 'pycket:listed', string.format('%.0f', listed))
 end
-if auth == '1' then redis.call('HDEL', key, 'pycket:idle') end -- Remember was for whoever signed in before
 local waits = noted
 if leaves then noted = false end
 --@ count
@@ -55,6 +60,7 @@ if leaves then
     if CLUSTER then redis.call('HINCRBY', key, 'pycket:notes', 1) end
   end
 end
+if not own then redis.call('HDEL', key, 'pycket:idle') end
 for i = 3, #ARGV, 200 do -- unpack has a limit
   redis.call('HSET', key, unpack(ARGV, i, math.min(i + 199, #ARGV)))
 end
@@ -64,10 +70,10 @@ if owned then
 else
   redis.call('HDEL', key, 'pycket:user', 'pycket:listed', 'pycket:asked')
 end
-if auth == '1' or not owned or before ~= user then redis.call('HDEL', key, 'pycket:auth') end
-if auth == '1' then redis.call('HSET', key, 'pycket:auth', t[1] .. string.sub('00000' .. t[2], -6)) end
+if login or not owned or before ~= user then redis.call('HDEL', key, 'pycket:auth') end
+if login then redis.call('HSET', key, 'pycket:auth', t[1] .. string.sub('00000' .. t[2], -6)) end
 --@ keep
-if auth == '1' and not CLUSTER then
+if login and not CLUSTER then
   local list = PREFIX .. 'u:{' .. redis.sha1hex(user) .. '}'
   --@ tidy
   local count = redis.pcall('ZCARD', list)
@@ -84,4 +90,4 @@ if auth == '1' and not CLUSTER then
     for i = 1, #alive + 1 - MAXSESSIONS do finish(alive[i][1]) end
   end
 end
-return OK
+return own and string.format('%.0f', idle) or OK
