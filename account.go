@@ -93,8 +93,8 @@ func (m *SessionManager) bind(user string, values Values, login bool) error {
 
 // bind runs the script that binds the session to an account. args are those of the values.
 func (q *request) bind(user string, args []any, login bool) error {
-	if user == "" && q.id == nil && !q.ended {
-		return nil // nobody's session, and nobody's it stays
+	if user == "" {
+		return q.unbind()
 	}
 	if login && q.id != nil && q.committed.Load() {
 		return ErrHeadersSent
@@ -117,7 +117,7 @@ func (q *request) bind(user string, args []any, login bool) error {
 			next = q.next(q.app.cookies.lifetime)
 			args[pairs] = next.verifier
 		}
-		if !store.cluster || user == "" {
+		if !store.cluster {
 			return nil
 		}
 		if q.lifetime != q.app.cookies.lifetime { // what Remember set may stay
@@ -142,6 +142,23 @@ func (q *request) bind(user string, args []any, login bool) error {
 	}
 	if login && store.cluster {
 		q.app.limit(q, start, user, next.handle)
+	}
+	return nil
+}
+
+// unbind takes the session from its account. Without a session it does nothing: none is made for nobody.
+func (q *request) unbind() error {
+	if q.ended {
+		return ErrGone
+	}
+	v, _, err := q.inquire(&q.app.store.login, flag(false), "", "", flag(false), "", 0)
+	switch {
+	case err != nil:
+		return err
+	case q.ended:
+		return ErrGone
+	case v == done:
+		q.snapshot = snapshot{}
 	}
 	return nil
 }

@@ -127,6 +127,26 @@ func TestNobodysSessionStaysNone(t *testing.T) {
 		if a.setsCookie() || server.size() != 0 {
 			t.Error("a session was made for nobody")
 		}
+
+		// Nor is one when the cookie's has expired, whatever came first.
+		for _, before := range []string{"nothing", "a read", "the headers"} {
+			b := signIn(t, stage, "ann")
+			server.do(0, "FLUSHALL")
+			a := stage.visit(b, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+				switch before {
+				case "a read":
+					s.Has("a")
+				case "the headers":
+					w.WriteHeader(http.StatusOK)
+				}
+				if err := s.SetUser(""); err != nil {
+					t.Error(err)
+				}
+			})
+			if a.setsCookie() || server.size() != 0 {
+				t.Errorf("after expiry and %s, a session was made for nobody: Set-Cookie %q, %d keys", before, a.header["Set-Cookie"], server.size())
+			}
+		}
 	})
 }
 
