@@ -33,12 +33,14 @@ const (
 
 	userField  = reserved + "user"
 	authField  = reserved + "auth"
+	idleField  = reserved + "idle"
 	handleSize = 16
 )
 
 var (
-	errNoUser = errors.New("the account's name is empty")
-	errHandle = errors.New("that is no handle: see SessionInfo")
+	errNoUser    = errors.New("the account's name is empty")
+	errHandle    = errors.New("that is no handle: see SessionInfo")
+	errNoSession = errors.New("there is no session to remember: call Login, or store a value, before Remember")
 )
 
 // Login binds the session to an account: the new id, the account, the values and the time of
@@ -46,7 +48,19 @@ var (
 // session to the account's list. Call it when the user has proved who they are, in
 // place of [SessionManager.Rotate]. Like that it returns ErrHeadersSent, and does nothing, if the new
 // cookie could not be sent. With Settings.MaxSessionsPerUser, the account's oldest sessions end if it has
-// more now. What [SessionManager.Remember] was called for before is forgotten: call it after Login.
+// more now.
+//
+// If the session was another account's, the values and notifications of that go, in the same step: whoever signs in
+// does not get what somebody else has left. Those of a stranger stay, since that is the cart, and those of the account
+// itself, which signs in again.
+//
+// If the session was destroyed or revoked before this request began, by Redis's clock, Login starts a fresh one under
+// a new id, with nothing of the old: the user has just proved who they are. If it was while this request was under
+// way, or another request has given it a new id less than five seconds before this one began or since, Login returns
+// ErrGone as every write does.
+//
+// What [SessionManager.Remember] has set stays when the account itself signs in again, and if it was called in the same
+// request for a stranger who signs in now. Otherwise it ends: it was for whoever used this browser before.
 func (m *SessionManager) Login(user string, values Values) error {
 	if user == "" {
 		return failed("login", errNoUser)
@@ -55,7 +69,9 @@ func (m *SessionManager) Login(user string, values Values) error {
 }
 
 // SetUser binds the session to an account without a login: its id stays, and it has no time of
-// authentication. An empty name takes it from its account.
+// authentication. An empty name takes it from its account. The values and notifications of an account that the session
+// leaves go, in the same step. Requests that are under way may still write, since the id stays: prefer
+// [SessionManager.Login] to change accounts, and [SessionManager.Destroy] to leave one.
 func (m *SessionManager) SetUser(user string) error {
 	return failed("set user", m.bind(user, nil, false))
 }
@@ -77,8 +93,8 @@ func (m *SessionManager) bind(user string, values Values, login bool) error {
 
 // bind runs the script that binds the session to an account. args are those of the values.
 func (q *request) bind(user string, args []any, login bool) error {
-	if user == "" && q.id == nil && !q.ended {
-		return nil // nobody's session, and nobody's it stays
+	if user == "" {
+		return q.unbind()
 	}
 	if login && q.id != nil && q.committed.Load() {
 		return q.app.warnings.headersSent()
@@ -86,27 +102,38 @@ func (q *request) bind(user string, args []any, login bool) error {
 	pairs := len(args)
 	agent := q.http.UserAgent()
 	agent = strings.ToValidUTF8(agent[:min(len(agent), maxAgent)], "")
-	hash := accountHash(user)
-	args = append(args, nil, user, hash, flag(login), agent, 0)
+	hash, auth := accountHash(user), flag(login)
+	if login && q.renew {
+		auth = "r" // by this request
+	}
+	args = append(args, nil, user, hash, auth, agent, 0)
 	store := q.app.store
 	var next *sessionID
-	if _, err := q.writeAs(&store.login, args, func(fresh bool, idle time.Duration) error {
+	a, err := q.writeAs(&store.login, args, login, func(fresh bool, idle time.Duration) error {
 		next = q.id
+		args[pairs] = ""
 		if login && !fresh {
-			next = next.rotated()
+			next = q.next(q.app.cookies.lifetime)
+			args[pairs] = next.verifier
 		}
-		args[pairs] = next.verifier
-		if !store.cluster || user == "" {
+		if !store.cluster {
 			return nil
+		}
+		if q.lifetime != q.app.cookies.lifetime { // what Remember set may stay
+			idle = max(idle, time.Duration(q.lifetime)*time.Second)
 		}
 		args[pairs+5] = listedFor(idle).Milliseconds()
 		return store.enlistAt(q.current.Context, q.current.began, hash, q.id.handle, idle)
-	}); err != nil {
+	})
+	if err != nil {
 		return err
 	}
 	if login {
 		q.adopt(next)
-		q.cookie, q.lifetime = setCookie, q.app.cookies.lifetime
+		q.cookie, q.lifetime, q.renew = setCookie, q.app.cookies.lifetime, false
+		if idle, err := strconv.ParseInt(string(a.value()), 10, 64); err == nil {
+			q.lifetime = idle / 1000
+		}
 	}
 	q.snapshot = snapshot{} // Redis has set the time
 	for i := 1; i < pairs; i += 2 {
@@ -114,6 +141,23 @@ func (q *request) bind(user string, args []any, login bool) error {
 	}
 	if login && store.cluster {
 		q.app.limit(q.current.Context, q.current.began, user, next.handle)
+	}
+	return nil
+}
+
+// unbind takes the session from its account. Without a session it does nothing: none is made for nobody.
+func (q *request) unbind() error {
+	if q.ended {
+		return ErrGone
+	}
+	v, _, err := q.inquire(&q.app.store.login, flag(false), "", "", "", flag(false), "", 0)
+	switch {
+	case err != nil:
+		return err
+	case q.ended:
+		return ErrGone
+	case v == done:
+		q.snapshot = snapshot{}
 	}
 	return nil
 }
@@ -157,11 +201,18 @@ func sinceEpoch(text []byte, from func(int64) time.Time) time.Time {
 
 // Remember makes the session last: its idle timeout becomes this one, and its cookie stays when the
 // browser is closed, for as long, up to 400 days. The cookie is renewed while the session is used, at most
-// once per tenth of its life. It returns ErrHeadersSent, and does nothing, if the cookie could not be sent. The cookie
-// is sent with the response's headers, if Redis then says that no other request has given the session a new
-// id; else the Logger gets a line. Settings.AbsoluteTimeout holds all the same.
+// once per tenth of its life. It returns ErrHeadersSent, and does nothing, if the cookie could not be sent, and
+// an error if there is no session to remember: call it after [SessionManager.Login], which says what becomes of it
+// at the next one. The cookie is sent with the response's headers, if Redis then says that no other request has
+// given the session a new id; else the Logger gets a line. Settings.AbsoluteTimeout holds all the same.
 func (m *SessionManager) Remember(idle time.Duration) error {
 	return failed("remember", m.remember(idle))
+}
+
+// Remembered says whether [SessionManager.Remember] holds for the session.
+func (m *SessionManager) Remembered() (bool, error) {
+	idle, err := m.field(idleField)
+	return idle != nil, failed("remembered", err)
 }
 
 func (m *SessionManager) remember(idle time.Duration) error {
@@ -178,10 +229,26 @@ func (m *SessionManager) remember(idle time.Duration) error {
 	if q.committed.Load() {
 		return q.app.warnings.headersSent()
 	}
-	if _, err := q.write(&q.app.store.remember, []any{nil, idle.Milliseconds()}); err != nil {
+	if q.ended {
+		return ErrGone
+	}
+	millis := strconv.AppendInt(nil, idle.Milliseconds(), 10)
+	v, _, err := q.inquire(&q.app.store.remember, millis)
+	if err == nil && v == unlisted { // the place on the list was renewed, for the idle timeout that there was
+		v, _, err = q.inquire(&q.app.store.remember, millis)
+	}
+	switch {
+	case err != nil:
 		return err
+	case q.ended:
+		return ErrGone
+	case v == expired || v == destroyed || v == rotated:
+		return errNoSession
+	case v != done:
+		return errMalformed
 	}
 	q.lifetime, q.renew = int64(idle.Seconds()), true
+	q.snapshot.learn(idleField, millis)
 	return nil
 }
 
@@ -320,14 +387,15 @@ func (q *request) due() bool {
 	if !q.seen || q.ended || q.id == nil {
 		return false
 	}
-	if !q.renew && (q.lifetime == 0 || time.Now().Unix()-q.issued <= q.lifetime/10) {
+	renew := q.renew
+	if !renew && (q.lifetime == 0 || time.Now().Unix()-q.issued <= q.lifetime/10) {
 		return false
 	}
 	v, _, err := q.inquire(&q.app.store.read, "", flag(false))
 	if v == rotated {
 		err = errNewID
 	}
-	if q.renew && err != nil && !errors.Is(err, context.Canceled) { // then nobody is there to get it
+	if renew && err != nil && !errors.Is(err, context.Canceled) { // then nobody is there to get it
 		q.app.warnings.forgotten(err)
 	}
 	return err == nil && v == done

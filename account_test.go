@@ -2,8 +2,10 @@ package pycket_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -291,6 +293,258 @@ func TestInFlightRevoke(t *testing.T) {
 	})
 }
 
+// A login by a request that began after its session had ended starts a fresh one: no need to wait for the requests
+// that may still be on their way.
+func TestLoginAfterEnd(t *testing.T) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
+		s := settings(server)
+		s.MaxSessionsPerUser = 1
+		site := newSite(t, s)
+		for ending, end := range map[string]func(b *browser) error{
+			"destroyed":    func(b *browser) error { b.tab().must("destroy"); return nil },
+			"revoked":      func(*browser) error { return revokeFirst(t, site, "ann") },
+			"user revoked": func(*browser) error { _, err := site.app.RevokeUser(t.Context(), "ann"); return err },
+			"pushed out":   func(*browser) error { site.browser().must("login:ann"); return nil },
+		} {
+			for _, before := range [][]string{{}, {"user"}, {"destroy"}, {"user", "destroy"}, {"user", "take:waiting"}} {
+				t.Run(fmt.Sprint(ending, before), func(t *testing.T) {
+					server.do(0, "FLUSHALL")
+					b := site.browser()
+					b.must("signin:ann:a:before", "remember", "note:waiting:note")
+					old := b.cookie()
+					if err := end(b); err != nil {
+						t.Fatal(err)
+					}
+					late := b.tab()
+					for _, write := range []string{"set:a:late", "setuser:ann", "rotate", "remember", "note:x:y"} { // these may have been on their way
+						if a := late.want([]outcome{{Err: "ErrGone"}}, write); a.setsCookie() {
+							t.Errorf("%s sets a cookie", write)
+						}
+					}
+					list := []outcome{}
+					ops := append(slices.Clone(before), "login:ann", "set:b:c", "get:a", "user")
+					for began := time.Now(); ; { // Redis's clock tells milliseconds, and not which came first in one
+						var a answer
+						a, list = b.do(ops...)
+						if list[len(before)].Err == "" {
+							if line := strings.Join(a.header["Set-Cookie"], "\n"); strings.Count(line, "PYCKET_ID") != 1 || strings.Contains(line, "Max-Age") {
+								t.Errorf("Set-Cookie: %q", line)
+							}
+							break
+						}
+						if a.setsCookie() || time.Since(began) > 2*time.Second {
+							t.Fatalf("%v after the end: %v, cookie set: %v", time.Since(began), list, a.setsCookie())
+						}
+					}
+					want := make([]outcome, len(before), len(ops))
+					for i, op := range before {
+						if op != "destroy" {
+							want[i].Value = ""
+						}
+					}
+					if diff := cmp.Diff(append(want, outcome{}, outcome{}, outcome{Value: ""}, outcome{Value: "ann"}), list); diff != "" {
+						t.Errorf("%q (-want +got):\n%s", ops, diff)
+					}
+					b.want([]outcome{{Value: "ann"}, {Value: []any{"b"}}, {Value: []any{}}}, "user", "keys", "nkeys")
+					if keyOf(idOf(t, b.cookie())) == keyOf(idOf(t, old)) {
+						t.Error("the line is the old one")
+					}
+					wantAnonymous(t, site, old)
+					if infos, err := site.app.Sessions(t.Context(), "ann"); len(infos) != 1 || err != nil {
+						t.Errorf("ann has %v: %v", infos, err)
+					}
+				})
+			}
+			for _, ops := range [][]string{{"hold", "login:ann"}, {"hold", "user", "login:ann"}, {"hold", "destroy", "login:ann"}, {"user", "hold", "destroy", "login:ann"}} {
+				t.Run(fmt.Sprint(ending, " under way ", ops), func(t *testing.T) {
+					server.do(0, "FLUSHALL")
+					b := site.browser()
+					b.must("login:ann", "set:a:before")
+					slow := b.tab()
+					a, list := site.whileHeld(slow, ops, func() {
+						if err := end(b); err != nil {
+							t.Error(err)
+						}
+					})
+					if a.setsCookie() || list[len(list)-1].Err != "ErrGone" {
+						t.Errorf("%v, cookie set: %v", list, a.setsCookie())
+					}
+				})
+			}
+		}
+
+		// A browser may have another id of the same session by now: then a login waits like any write.
+		b := site.browser()
+		b.must("set:cart:full")
+		late := b.tab()
+		b.must("login:ann")
+		if a := late.want([]outcome{{Err: "ErrGone"}}, "login:ann"); a.setsCookie() {
+			t.Error("a login that may have been on its way sets a cookie")
+		}
+		b.want([]outcome{{Value: "full"}}, "get:cart")
+
+		// Destroy and then Login, in one request.
+		old := b.cookie()
+		if a := b.want([]outcome{{}, {}, {Value: ""}, {Value: "bob"}}, "destroy", "login:bob", "get:cart", "user"); len(a.header["Set-Cookie"]) != 1 {
+			t.Errorf("Set-Cookie: %q", a.header["Set-Cookie"])
+		}
+		b.want([]outcome{{Value: "bob"}, {Value: []any{}}}, "user", "keys")
+		wantAnonymous(t, site, old)
+	})
+}
+
+// Whoever signs in does not get what the account before has left: values, notifications and all that is known of
+// its browser. What a stranger has put into the cart stays.
+func TestAccountChanges(t *testing.T) {
+	everyServer(t, func(t *testing.T, server *redisServer) {
+		s := settings(server)
+		s.MaxSessionBytes = 4 << 10
+		stage := newStage(t, s)
+		record := func(b *browser) string { return server.hash(0, keyOf(idOf(t, b.cookie())))["pycket:id"] }
+		visit := func(b *browser, agent string, use func(s *pycket.SessionManager, n *pycket.NotificationManager) error) {
+			t.Helper()
+			stage.act = func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+				if err := use(s, n); err != nil {
+					t.Error(err)
+				}
+			}
+			r, err := http.NewRequest("GET", stage.URL, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("User-Agent", agent)
+			if _, err := b.send(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		type contents struct {
+			User, Text string
+			Names      []string
+			Notes      []string
+			Messages   int
+		}
+		look := func(s *pycket.SessionManager, n *pycket.NotificationManager) (c contents) {
+			t.Helper()
+			var errs [5]error
+			c.User, errs[0] = s.User()
+			c.Names, errs[1] = s.Keys()
+			c.Text, errs[2] = pycket.Get(s, "address", "")
+			c.Notes, errs[3] = n.Keys()
+			messages, err := n.Drain()
+			c.Messages, errs[4] = len(messages), err
+			if err := errors.Join(errs[:]...); err != nil {
+				t.Error(err)
+			}
+			return c
+		}
+		many := pycket.Values{} // HDEL by more than one step
+		for i := range 250 {
+			many[fmt.Sprint(i)] = i
+		}
+		first := func(s *pycket.SessionManager, n *pycket.NotificationManager) error {
+			return errors.Join(s.Login("ann", pycket.Values{"address": "Ann's"}), s.SetMany(many), n.Set("waiting", "for Ann"), n.Add("info", "for Ann"))
+		}
+		for name, change := range map[string]struct {
+			do    func(s *pycket.SessionManager) error
+			want  contents
+			bytes int // of names and values
+		}{
+			"Login":             {func(s *pycket.SessionManager) error { return s.Login("bob", nil) }, contents{User: "bob"}, 0},
+			"Login with values": {func(s *pycket.SessionManager) error { return s.Login("bob", pycket.Values{"1": "own"}) }, contents{User: "bob", Names: []string{"1"}}, 6},
+			"SetUser":           {func(s *pycket.SessionManager) error { return s.SetUser("bob") }, contents{User: "bob"}, 0},
+			"SetUser to nobody": {func(s *pycket.SessionManager) error { return s.SetUser("") }, contents{}, 0},
+			"nobody between":    {func(s *pycket.SessionManager) error { return errors.Join(s.SetUser(""), s.Login("bob", nil)) }, contents{User: "bob"}, 0},
+			"a large value": {func(s *pycket.SessionManager) error {
+				return s.Login("bob", pycket.Values{"large": strings.Repeat("x", 3800)})
+			}, contents{User: "bob", Names: []string{"large"}}, 3800 + 7},
+		} {
+			for _, read := range []bool{false, true} {
+				t.Run(fmt.Sprint(name, ", read before: ", read), func(t *testing.T) {
+					server.do(0, "FLUSHALL")
+					b := stage.browser()
+					visit(b, "Ann's", first)
+					if change.want.Names == nil {
+						change.want.Names = []string{}
+					}
+					change.want.Notes = []string{}
+					visit(b, "Bob's", func(s *pycket.SessionManager, n *pycket.NotificationManager) error {
+						if read {
+							if c := look(s, n); c.Text != "Ann's" || len(c.Names) != 251 || c.Messages != 1 {
+								t.Errorf("before: %v", c)
+							}
+						}
+						if err := change.do(s); err != nil {
+							return err
+						}
+						if diff := cmp.Diff(change.want, look(s, n)); diff != "" {
+							t.Errorf("in the same request (-want +got):\n%s", diff)
+						}
+						return nil
+					})
+					visit(b, "Bob's", func(s *pycket.SessionManager, n *pycket.NotificationManager) error {
+						if diff := cmp.Diff(change.want, look(s, n)); diff != "" {
+							t.Errorf("in the next (-want +got):\n%s", diff)
+						}
+						return nil
+					})
+					if keys := server.keys(1); len(keys) != 0 {
+						t.Errorf("notifications are left: %q", keys)
+					}
+					if got := record(b)[36:]; got != fmt.Sprint(change.bytes) {
+						t.Errorf("it takes %s bytes, want %d", got, change.bytes)
+					}
+					if infos := list(t, stage, "ann"); len(infos) != 0 {
+						t.Errorf("ann has %v", infos)
+					}
+					if infos := list(t, stage, "bob"); change.want.User == "bob" && (len(infos) != 1 || infos[0].UserAgent != "Bob's") {
+						t.Errorf("bob has %v", infos)
+					}
+					visit(b, "Bob's", func(s *pycket.SessionManager, n *pycket.NotificationManager) error {
+						err := errors.Join(n.Set("own", "note"), n.Add("info", "own"))
+						if c := look(s, n); !slices.Equal(c.Notes, []string{"own"}) || c.Messages != 1 {
+							t.Errorf("notifications of his own: %v", c)
+						}
+						return err
+					})
+				})
+			}
+		}
+
+		t.Run("refused", func(t *testing.T) { // nothing is changed
+			server.do(0, "FLUSHALL")
+			b := stage.browser()
+			visit(b, "Ann's", first)
+			before := record(b)
+			visit(b, "Bob's", func(s *pycket.SessionManager, n *pycket.NotificationManager) error {
+				wantError(t, s.Login("bob", pycket.Values{"large": strings.Repeat("x", 4<<10)}), pycket.ErrTooLarge, "login")
+				if c := look(s, n); c.User != "ann" || c.Text != "Ann's" || len(c.Names) != 251 || len(c.Notes) != 1 || c.Messages != 1 {
+					t.Errorf("%v", c)
+				}
+				return n.Add("info", "for Ann")
+			})
+			if got := record(b); got != before {
+				t.Errorf("the record is %q, was %q", got, before)
+			}
+		})
+		t.Run("the same account", func(t *testing.T) {
+			server.do(0, "FLUSHALL")
+			b := stage.browser()
+			visit(b, "a stranger's", func(s *pycket.SessionManager, n *pycket.NotificationManager) error {
+				return errors.Join(s.Set("cart", "full"), n.Add("info", "for whoever signs in"))
+			})
+			visit(b, "Ann's", func(s *pycket.SessionManager, n *pycket.NotificationManager) error {
+				return errors.Join(first(s, n), s.Login("ann", nil), s.SetUser("ann"))
+			})
+			visit(b, "Ann's", func(s *pycket.SessionManager, n *pycket.NotificationManager) error {
+				if c := look(s, n); c.User != "ann" || c.Text != "Ann's" || len(c.Names) != 252 || len(c.Notes) != 1 || c.Messages != 2 {
+					t.Errorf("%v", c)
+				}
+				return nil
+			})
+		})
+	})
+}
+
 // The list of an account heals itself: dead sessions are never listed, living ones always, and nothing is
 // left of those that expired.
 func TestAccountListHeals(t *testing.T) {
@@ -482,7 +736,7 @@ func TestRemember(t *testing.T) {
 
 		// 400 days are the most.
 		a = stage.visit(stage.browser(), func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
-			if err := s.Remember(1000 * 24 * time.Hour); err != nil {
+			if err := errors.Join(s.Set("a", "x"), s.Remember(1000*24*time.Hour)); err != nil {
 				t.Error(err)
 			}
 		})

@@ -17,8 +17,10 @@ var (
 	ErrNoApp = errors.New("the request did not come through App.Wrap: wrap the server's handler")
 
 	// ErrGone is returned by every write to a session that was destroyed, rotated or revoked by
-	// somebody else while this request was running. Nothing was written, and the response sets no
-	// session cookie.
+	// somebody else while this request was running, or less than five seconds before it began: until then the
+	// browser may have sent it without knowing. Nothing was written, and the response sets no session cookie.
+	// After those five seconds a write starts a fresh session. A Login does at once, if the session was
+	// destroyed or revoked before the request began; Destroy then has nothing to do.
 	ErrGone = errors.New("the session was ended or given a new id by another request")
 
 	// ErrHeadersSent is returned when a session would need a new cookie and the response's headers are

@@ -648,6 +648,13 @@ func (m *model) bytes() (sum int) {
 	return sum
 }
 
+// leave takes away what belongs to the account of before, if there was one and it is not this.
+func (m *model) leave(user string) {
+	if m.user != "" && m.user != user {
+		m.values, m.notes, m.messages = map[string]string{}, map[string]string{}, nil
+	}
+}
+
 // set sets values as the scripts should, and says whether they fit.
 func (m *model) set(into map[string]string, values map[string]string) bool {
 	before, sum := m.bytes(), maps.Clone(into)
@@ -907,13 +914,18 @@ func step(p *program, op string, m *model, s *pycket.SessionManager, n *pycket.N
 			want = errNoUser
 			break
 		}
+		before := *m
+		m.leave(user)
 		if want = set(m.values, map[string]string{name: encode(text)}, name); want == nil {
 			m.user, m.auth = user, true
+		} else {
+			*m = before
 		}
 	case "set user":
 		user := p.user()
 		args = strconv.Quote(user)
 		err = s.SetUser(user)
+		m.leave(user)
 		m.auth = m.auth && user == m.user && user != ""
 		if m.alive = m.alive || user != ""; m.alive { // nobody's session stays nobody's
 			m.user = user
@@ -926,7 +938,9 @@ func step(p *program, op string, m *model, s *pycket.SessionManager, n *pycket.N
 			want = errShort
 			break
 		}
-		m.alive = true
+		if !m.alive {
+			want = errNoSession
+		}
 	case "add":
 		message := pycket.Message{Level: p.text(), Text: p.text()}
 		args = fmt.Sprintf("%q", message)
@@ -995,6 +1009,7 @@ func step(p *program, op string, m *model, s *pycket.SessionManager, n *pycket.N
 var (
 	errNotNumber = errors.New("what is stored is no whole number, or the sum does not fit 64 bits")
 	errNoUser    = errors.New("the account's name is empty")
+	errNoSession = errors.New("there is no session to remember")
 	errShort     = errors.New("the idle timeout is 0s")
 )
 

@@ -334,6 +334,8 @@ func (h *operations) do(w http.ResponseWriter, op []string) (any, error) {
 		return !at.IsZero(), err
 	case "remember":
 		return nil, s.Remember(30 * 24 * time.Hour)
+	case "remembered":
+		return s.Remembered()
 	case "user":
 		return s.User()
 	case "refresh":
@@ -767,6 +769,8 @@ func parallel(n int, f func(i int)) {
 type breaker struct {
 	addr        string
 	armed       atomic.Bool // the next answer is not passed on, and its connection breaks
+	mute        atomic.Bool // no answer is passed on, and connections break
+	deaf        atomic.Bool // no command is passed on, and connections break
 	connections atomic.Int64
 
 	mu       sync.Mutex
@@ -803,6 +807,10 @@ func newBreaker(t *testing.T, server *redisServer) *breaker {
 					if _, err := readCommand(in, &command); err != nil {
 						return
 					}
+					if b.deaf.Load() {
+						client.Close()
+						return
+					}
 					redis.Write(command.Bytes())
 					b.mu.Lock()
 					b.commands++
@@ -821,7 +829,7 @@ func newBreaker(t *testing.T, server *redisServer) *breaker {
 						b.changed.Wait()
 					}
 					b.mu.Unlock()
-					if err != nil || b.armed.CompareAndSwap(true, false) {
+					if err != nil || b.mute.Load() || b.armed.CompareAndSwap(true, false) {
 						return
 					}
 					client.Write(answer[:n])

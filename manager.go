@@ -112,7 +112,8 @@ func (m *manager) write(encode func(*request) ([]any, error), operation func(*re
 // not undo each other's; [SessionManager.Increment] and [Update] lose no change even of one value.
 //
 // A write to a session that another request has destroyed or rotated meanwhile returns [ErrGone]; to
-// one that expired, it starts a new session under a new id.
+// one that expired, it starts a new session under a new id. So does a [SessionManager.Login] to one that
+// was destroyed before the request began.
 type SessionManager struct{ manager }
 
 // NewSessionManager gives the session of a request, wherever the pair of writer and request is at hand.
@@ -387,7 +388,8 @@ func (m *SessionManager) swap(name string, seen []byte, value any) (bool, error)
 // old id is dead at once. Call it at login, and whenever the user's rights change, so that nobody who
 // knew the id before shares the session after (session fixation). Without a session it does nothing:
 // the first write makes a new id anyway. It returns ErrHeadersSent, and does nothing, if the cookie
-// could not be sent.
+// could not be sent. With ErrUnavailable it may have been carried out all the same: try again in the same
+// request, or the browser may be left with the id that is dead.
 func (m *SessionManager) Rotate() error {
 	q, err := m.enter()
 	if err != nil {

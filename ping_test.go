@@ -46,6 +46,9 @@ func TestPing(t *testing.T) {
 		s := settings(server)
 		s.Redis.URL = "redis://" + proxy.addr
 		app := newApp(t, s)
+		if err := app.Ping(t.Context()); err != nil { // and connects, which selects the databases
+			t.Error(err)
+		}
 		for range 2 {
 			if n := proxy.trips(func() {
 				if err := app.Ping(t.Context()); err != nil {

@@ -182,6 +182,42 @@ func TestEndsWhileSlotMoves(t *testing.T) {
 	}
 }
 
+// When the account changes while the notifications of the one before have gone ahead, or stayed behind, they are not
+// handed to the next, nor when all have come.
+func TestAccountChangesWhileSlotMoves(t *testing.T) {
+	server := startCluster(t, 3, 0)
+	s := settings(server)
+	s.Redis.Timeout = shortTimeout
+	site := newSite(t, s)
+	for _, ahead := range [][]string{nil, {"pycket:n:"}, {"pycket:m:"}, {"pycket:n:", "pycket:m:"}, {"pycket:s:"}, {"pycket:s:", "pycket:n:"}} {
+		for _, late := range []string{"note:own:note", "add:info:own"} {
+			t.Run(fmt.Sprint(ahead, late), func(t *testing.T) {
+				server.do(0, "FLUSHALL")
+				b := site.browser()
+				b.must("signin:ann:address:x", "note:x:for Ann", "add:info:for Ann")
+				session := keyOf(idOf(t, b.cookie()))
+				tag := strings.TrimPrefix(session, "pycket:s:")
+				move := beginMove(t, server, session)
+				for _, kind := range ahead {
+					move.carry(kind + tag)
+				}
+				b.want([]outcome{{}, {Value: "bob"}, {Value: []any{}}, {Value: []any{}}, {Value: ""}}, "login:bob", "user", "keys", "nkeys", "drain")
+				_, list := b.do(late) // it may have to wait
+				move.carry(session, "pycket:n:"+tag, "pycket:m:"+tag)
+				move.end()
+				if list[0].Err != "" {
+					b.must(late)
+				}
+				want := []outcome{{Value: []any{"own"}}, {Value: ""}}
+				if late == "add:info:own" {
+					want = []outcome{{Value: []any{}}, {Value: "info=own"}}
+				}
+				b.want(want, "nkeys", "drain")
+			})
+		}
+	}
+}
+
 // So is the last notification taken, be there messages or none, here or there.
 func TestTakesWhileSlotMoves(t *testing.T) {
 	server := startCluster(t, 3, 0)

@@ -2,6 +2,7 @@ package pycket
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
@@ -42,6 +43,18 @@ type request struct {
 	ended      bool  // somebody else ended it: no write of this request may start another
 	snapshot   snapshot
 	cookie     cookieChange
+
+	// before: the session had ended before this request began, so that a login may start another, even while
+	// ended keeps all other writes from that.
+	before bool
+
+	// ending names this request in the marks of the sessions that it destroys.
+	ending string
+
+	// tried is the id of a rotation, nil if there is none of which it is not known what came of it; and
+	// triedFor is what its cookie's lifetime would be.
+	tried    *sessionID
+	triedFor int64
 }
 
 // operation is what one on the session may take: it is over when its context ends, or Timeout after it began.
@@ -99,7 +112,7 @@ func (s *snapshot) find(name string) int {
 func (s *snapshot) names() []string {
 	names := slices.DeleteFunc(s.read.names(), func(name string) bool { return s.find(name) >= 0 })
 	for _, k := range s.known {
-		if k.value != nil {
+		if k.value != nil && !strings.HasPrefix(k.name, reserved) {
 			names = append(names, k.name)
 		}
 	}
@@ -211,25 +224,43 @@ func (q *request) identify() {
 }
 
 func (q *request) adopt(id *sessionID) {
-	q.id, q.place = id, q.app.store.place(id)
+	q.id, q.place, q.tried = id, q.app.store.place(id), nil
+}
+
+// next is the id for a rotation: if it is not known what came of one before, the same.
+func (q *request) next(lifetime int64) *sessionID {
+	if q.tried == nil {
+		q.tried = q.id.rotated()
+	}
+	q.triedFor = lifetime
+	return q.tried
 }
 
 // underWay is how long after an id was ended requests may still arrive that the browser had sent before
 // it knew: what a network takes at the slow end. For so long the browser that never got its new cookie
-// can't have another.
+// can't have another, but by a login after its session was destroyed.
 const underWay = 5 * time.Second
+
+// tick is how exactly the scripts tell the time.
+const tick = time.Millisecond
 
 // isDead takes note that the id was found not to be alive.
 //
 // A session that expired by itself, or was ended before this request was sent, may be followed by
 // another. If it was ended later, this request's writes must not go anywhere: the browser has a newer
 // cookie by now. A request that saw it alive, or that began before the marks that Redis still has, can't
-// tell, and counts as one from before.
-func (q *request) isDead(v verdict, ago time.Duration) {
+// tell, and counts as one from before. A request that has ended it itself, and was not told, knows its mark.
+func (q *request) isDead(v verdict, a answer) {
+	if v == destroyed && q.ending != "" && a.token == q.ending {
+		q.isDestroyed()
+		return
+	}
 	age := time.Since(q.began)
-	if v != expired && ago < age+underWay || q.seen || age > late {
+	if v != expired && a.time < age+underWay || q.seen || age > late {
 		q.ended = true
 	}
+	q.renew = false
+	q.before = v == destroyed && !q.seen && a.time-tick > age
 	q.id, q.lifetime = nil, q.app.cookies.lifetime
 	q.snapshot = snapshot{whole: true}
 	if q.cookie == setCookie { // of an id that is dead now
@@ -237,12 +268,35 @@ func (q *request) isDead(v verdict, ago time.Duration) {
 	}
 }
 
+// isDestroyed takes note that this request has ended the session.
+func (q *request) isDestroyed() {
+	q.id, q.seen, q.lifetime = nil, false, q.app.cookies.lifetime
+	q.snapshot = snapshot{whole: true}
+	q.cookie, q.renew = deleteCookie, false
+}
+
+// run runs a script on the session. If its id was rotated away, it may be that this request did that and was not
+// told: then the session lives under the id that it has tried.
+func (q *request) run(s *script, args ...any) (verdict, answer, error) {
+	v, a, err := q.app.store.run(q.current.Context, q.current.began, s, q.place, args...)
+	if err != nil || v != rotated || q.tried == nil || q.committed.Load() {
+		return v, a, err
+	}
+	next := q.tried
+	v, a, err = q.app.store.run(q.current.Context, q.current.began, s, q.app.store.place(next), args...)
+	if err == nil && v != expired && v != destroyed && v != rotated {
+		q.adopt(next)
+		q.cookie, q.lifetime, q.snapshot = setCookie, q.triedFor, snapshot{}
+	}
+	return v, a, err
+}
+
 // inquire runs a script that makes no session. With no session alive it answers expired.
 func (q *request) inquire(s *script, args ...any) (verdict, answer, error) {
 	if q.id == nil {
 		return expired, answer{}, nil
 	}
-	v, a, err := q.app.store.run(q.current.Context, q.current.began, s, q.place, args...)
+	v, a, err := q.run(s, args...)
 	if err != nil {
 		return 0, a, q.orOver(err)
 	}
@@ -250,7 +304,8 @@ func (q *request) inquire(s *script, args ...any) (verdict, answer, error) {
 	case done:
 		q.seen = true
 	case expired, destroyed, rotated:
-		q.isDead(v, a.time)
+		q.isDead(v, a)
+	case unlisted:
 	default:
 		return 0, answer{}, errMalformed
 	}
@@ -260,15 +315,16 @@ func (q *request) inquire(s *script, args ...any) (verdict, answer, error) {
 // write runs a script that may make the session. The first of its arguments says whether it may, and is
 // filled in here.
 func (q *request) write(s *script, args []any) (answer, error) {
-	return q.writeAs(s, args, func(bool, time.Duration) error { return nil })
+	return q.writeAs(s, args, false, func(bool, time.Duration) error { return nil })
 }
 
 // writeAs is write for arguments that depend on the id: they are filled in by prepare, which is told whether
-// the session is made by it, and the session's idle timeout as far as is known.
-func (q *request) writeAs(s *script, args []any, prepare func(fresh bool, idle time.Duration) error) (answer, error) {
+// the session is made by it, and the session's idle timeout as far as is known. login says that it may start
+// another session after one that was over.
+func (q *request) writeAs(s *script, args []any, login bool, prepare func(fresh bool, idle time.Duration) error) (answer, error) {
 	idle := q.app.settings.IdleTimeout
 	for range 4 { // once; a fresh session after an expired one; another id for one in use; longer on the list
-		if q.ended {
+		if q.ended && !(login && q.before) {
 			return answer{}, ErrGone
 		}
 		fresh := q.id == nil
@@ -283,7 +339,7 @@ func (q *request) writeAs(s *script, args []any, prepare func(fresh bool, idle t
 		var a answer
 		err := prepare(fresh, idle)
 		if err == nil {
-			v, a, err = q.app.store.run(q.current.Context, q.current.began, s, q.place, args...)
+			v, a, err = q.run(s, args...)
 		}
 		if fresh && (err != nil || v != done) {
 			q.id = nil
@@ -300,11 +356,12 @@ func (q *request) writeAs(s *script, args []any, prepare func(fresh bool, idle t
 			if fresh {
 				q.cookie = setCookie
 				q.snapshot = snapshot{whole: true}
+				q.ended, q.before = false, false
 			}
 			q.seen = true
 			return a, nil
 		case expired, destroyed, rotated:
-			q.isDead(v, a.time)
+			q.isDead(v, a)
 		case taken:
 		case unlisted:
 			idle = a.time
@@ -366,7 +423,7 @@ func (q *request) rotate() error {
 	if q.committed.Load() {
 		return q.app.warnings.headersSent()
 	}
-	next := q.id.rotated()
+	next := q.next(q.lifetime)
 	v, _, err := q.inquire(&q.app.store.rotate, next.verifier)
 	switch {
 	case err != nil:
@@ -383,10 +440,13 @@ func (q *request) rotate() error {
 // destroy ends the session. The cookie is only deleted by the request that ended it: by any other, it
 // might be the cookie of a newer session.
 func (q *request) destroy() error {
-	if q.ended {
+	if q.ended && !q.before {
 		return ErrGone
 	}
-	v, _, err := q.inquire(&q.app.store.destroy)
+	if q.ending == "" {
+		q.ending = rand.Text()
+	}
+	v, _, err := q.inquire(&q.app.store.destroy, q.ending)
 	switch {
 	case errors.Is(err, errWrongType): // not a session's: leave it, and let the browser go
 		q.id, q.seen, q.snapshot, q.cookie = nil, false, snapshot{whole: true}, deleteCookie
@@ -395,9 +455,7 @@ func (q *request) destroy() error {
 	case v == rotated && q.ended: // it lives on, and this request can't end it
 		return ErrGone
 	case v == done:
-		q.id, q.seen, q.lifetime = nil, false, q.app.cookies.lifetime
-		q.snapshot = snapshot{whole: true}
-		q.cookie = deleteCookie
+		q.isDestroyed()
 	}
 	return nil
 }

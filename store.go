@@ -251,8 +251,8 @@ func (st *store) call(ctx context.Context, began time.Time, s *script, key strin
 }
 
 // parseStatus reads the answers that say how long, in milliseconds: "D" and "R", how long ago an id was ended,
-// and how; "L", for how long an account's list must name the session, and, if it is not for the caller to know,
-// since when and which list.
+// how, and by which request; "L", for how long an account's list must name the session, and, if it is not for
+// the caller to know, since when and which list.
 func parseStatus(status string) (v verdict, a answer, err error) {
 	kind, rest, _ := strings.Cut(status, " ")
 	if kind == "" {
@@ -267,6 +267,7 @@ func parseStatus(status string) (v verdict, a answer, err error) {
 	case 'R':
 		return rotated, a, nil
 	case 'D':
+		a.token = rest
 		return destroyed, a, nil
 	case 'L':
 		var since string
@@ -295,6 +296,7 @@ type answer struct {
 	kind byte   // '$', '_' or '*': see reply
 	text []byte // the value; of a list, its values as they stand in RESP, one after the other
 
+	token string        // with the verdict destroyed: of the request that did it, if its own browser did
 	time  time.Duration // with the verdicts destroyed and rotated: how long ago; unlisted: for how long
 	since int64         // with unlisted: the time by the server's clock, milliseconds since 1970
 	list  string        // with unlisted: the SHA-256 of the account whose list it is

@@ -13,7 +13,7 @@ func TestRoundTrips(t *testing.T) {
 		s := settings(server)
 		s.Redis.URL = "redis://" + proxy.addr
 		site := newSite(t, s)
-		for _, warm := range []string{"set:a:b", "get:a", "setmany:a:b", "inc:n:1", "update:u", "delete:a", "note:a:b", "peek:a", "take:a", "add:i:t", "drain", "rotate", "destroy"} {
+		for _, warm := range []string{"set:a:b", "get:a", "setmany:a:b", "inc:n:1", "update:u", "delete:a", "note:a:b", "peek:a", "take:a", "add:i:t", "drain", "rotate", "login:ann", "remember", "remembered", "destroy"} {
 			b := site.browser() // Redis has then seen every script
 			b.must("set:a:b")
 			b.must(warm)
@@ -52,6 +52,14 @@ func TestRoundTrips(t *testing.T) {
 			{"Rotate", []string{"setmany:a:b:c:d"}, []string{"rotate"}, 1},
 			{"Rotate with notifications", []string{"set:a:b", "note:a:b", "add:i:t"}, []string{"rotate"}, 1},
 			{"Destroy", []string{"set:a:b", "note:a:b", "add:i:t"}, []string{"destroy"}, 1},
+			{"Login", []string{"set:a:b", "note:a:b"}, []string{"login:ann"}, 1},
+			{"Login again, remembered", []string{"login:ann", "remember"}, []string{"login:ann"}, 1},
+			{"Login of another account", []string{"login:ann", "set:a:b", "note:a:b", "add:i:t"}, []string{"login:bob"}, 1},
+			{"SetUser of another account", []string{"login:ann", "set:a:b", "note:a:b", "add:i:t"}, []string{"setuser:bob"}, 1},
+			{"Login and Remember", nil, []string{"login:ann", "remember", "remembered"}, 2},
+			{"Remembered", []string{"login:ann", "remember"}, []string{"remembered"}, 1},
+			{"Remembered, after a read", []string{"login:ann", "remember"}, []string{"get:a", "remembered"}, 1},
+			{"Remembered, a stranger", nil, []string{"remembered"}, 0},
 		} {
 			t.Run(test.name, func(t *testing.T) {
 				server.do(0, "FLUSHALL")

@@ -5,9 +5,11 @@
 -- Two runs, and in this order: what makes keys must not begin before it is known that they can be given an end. And
 -- Redis looks whether it is full before the first write of a script only, so that one must be of those that take
 -- memory.
-local key = KEYS[1]
---@ notes
-local list = PREFIX .. 'u:' .. string.sub(key, #PREFIX + 3)
+local key, tag = KEYS[1], string.sub(KEYS[1], #PREFIX + 3)
+local notes, messages, list = PREFIX .. 'n:' .. tag, PREFIX .. 'm:' .. tag, PREFIX .. 'u:' .. tag
+local function select(db)
+  if NDB ~= DB then redis.call('SELECT', db) end
+end
 local steps
 if ARGV[1] == '1' then
   -- Redis 6.2 brought GETEX. Without arguments it does nothing, and it shows whether it is known.
