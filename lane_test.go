@@ -3,6 +3,7 @@ package pycket_test
 // The faults of the connection that requests share: see lane in redispool.go.
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
@@ -11,9 +12,11 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -375,4 +378,157 @@ func TestAbandonedThenRestarted(t *testing.T) {
 			}
 		})
 	})
+}
+
+// swallow is a host that swallows what asks for a connection, as one that has vanished, or is behind a firewall:
+// its backlog is full.
+func swallow(t *testing.T) net.Listener {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	syscall.CloseOnExec(fd)
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Listen(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	file := os.NewFile(uintptr(fd), "listener")
+	defer file.Close()
+	listener, err := net.FileListener(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	for range 100 {
+		c, err := net.DialTimeout("tcp", listener.Addr().String(), 200*time.Millisecond)
+		if err != nil {
+			return listener
+		}
+		t.Cleanup(func() { c.Close() })
+	}
+	t.Fatal("the backlog does not become full")
+	return nil
+}
+
+// wantInTime wants an operation to fail in time, with a timeout of shortTimeout.
+func wantInTime(t *testing.T, name string, operation func() error) {
+	t.Helper()
+	began := time.Now()
+	wantError(t, operation(), pycket.ErrUnavailable)
+	if took := time.Since(began); took > bound {
+		t.Errorf("%s took %v, and the timeout is %v", name, took, shortTimeout)
+	}
+}
+
+// Connecting is bounded by the timeout, too, where nobody says that it is refused.
+func TestConnectingHangs(t *testing.T) {
+	lost := swallow(t)
+	slots := fakeRedis(t, func(words []string) string { // a cluster of one server, which is lost
+		host, port, _ := net.SplitHostPort(lost.Addr().String())
+		return fmt.Sprintf("*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$%d\r\n%s\r\n:%s\r\n", len(host), host, port)
+	})
+	for name, redis := range map[string]pycket.RedisSettings{
+		"single":         {URL: "redis://" + lost.Addr().String()},
+		"TLS":            {URL: "rediss://" + lost.Addr().String()},
+		"cluster":        {Cluster: []string{slots}},
+		"cluster's seed": {Cluster: []string{lost.Addr().String()}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			redis.Timeout = shortTimeout
+			app := newApp(t, pycket.Settings{Secrets: []string{secret}, Redis: redis})
+			for _, value := range []any{1, string(make([]byte, 20<<10))} { // over the shared connection, and over another
+				wantInTime(t, "Set", func() (err error) {
+					handle(app, httptest.NewRequest("GET", "/", nil), func(s *pycket.SessionManager) { err = s.Set("a", value) })
+					return err
+				})
+			}
+			wantInTime(t, "Ping", func() error { return app.Ping(t.Context()) })
+			wantInTime(t, "RevokeUser", func() error { _, err := app.RevokeUser(t.Context(), "ann"); return err })
+			go app.Ping(t.Context())
+			began := time.Now()
+			app.Close()
+			if took := time.Since(began); took > bound {
+				t.Errorf("Close took %v, and the timeout is %v", took, shortTimeout)
+			}
+		})
+	}
+}
+
+// Who came while somebody else tried to connect has his own time: the next try may be quick.
+func TestLateForSlowConnecting(t *testing.T) {
+	const timeout = 2 * time.Second
+	server := startRedis(t)
+	lost := swallow(t)
+	app := newApp(t, pycket.Settings{Secrets: []string{secret}, Redis: pycket.RedisSettings{URL: "redis://" + lost.Addr().String(), Timeout: timeout}})
+	first := make(chan struct{})
+	go func() {
+		defer close(first)
+		handle(app, httptest.NewRequest("GET", "/", nil), func(s *pycket.SessionManager) { s.Set("a", 1) })
+	}()
+	time.Sleep(timeout * 7 / 10)
+	go func() { // it is there again; the first knocks again when it is too late
+		for {
+			c, err := lost.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				redis, err := net.Dial("tcp", server.addr)
+				if err != nil {
+					return
+				}
+				defer redis.Close()
+				go io.Copy(redis, c)
+				io.Copy(c, redis)
+			}()
+		}
+	}()
+	handle(app, httptest.NewRequest("GET", "/", nil), func(s *pycket.SessionManager) {
+		if err := s.Set("a", 1); err != nil {
+			t.Error(err)
+		}
+	})
+	<-first
+}
+
+// fakeRedis is a server that answers each command as it is told, and not at all if that is "".
+func fakeRedis(t *testing.T, answer func(words []string) string) (addr string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				for in := bufio.NewReader(c); ; {
+					var raw bytes.Buffer
+					if _, err := readCommand(in, &raw); err != nil {
+						return
+					}
+					io.WriteString(c, answer(wordsOf(raw.Bytes())))
+				}
+			}()
+		}
+	}()
+	return listener.Addr().String()
+}
+
+// wordsOf are the words of a command.
+func wordsOf(command []byte) (words []string) {
+	lines := bytes.Split(command, []byte("\r\n"))
+	for i := 2; i < len(lines); i += 2 { // *2 $3 GET $1 a; no word of a fake's has a line's end in it
+		words = append(words, string(lines[i]))
+	}
+	return words
 }

@@ -277,15 +277,12 @@ type brokenError struct {
 
 func (e *brokenError) Error() string { return e.cause.Error() }
 func (e *brokenError) Unwrap() error { return e.cause }
-func (e *brokenError) timeout() bool { return errors.Is(e.cause, os.ErrDeadlineExceeded) }
+func (e *brokenError) timeout() bool { return timedOut(e.cause) }
 
-// deadlineContext is a context with an earlier deadline and no timer: dialing heeds the deadline.
-type deadlineContext struct {
-	context.Context
-	deadline time.Time
+// timedOut reports whether an error is that of a deadline that has passed: of a connection, or of connecting.
+func timedOut(err error) bool {
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
 }
-
-func (c deadlineContext) Deadline() (time.Time, bool) { return c.deadline, true }
 
 // greeter keeps redigo's greeting (AUTH, SELECT) within the deadline of the operation it is for.
 type greeter struct {
@@ -365,8 +362,7 @@ func (t redisTarget) dial(ctx context.Context, db int) (redis.Conn, error) {
 	var socket net.Conn
 	greeting, err := redis.DialContext(ctx, t.network, t.address,
 		redis.DialContextFunc(func(ctx context.Context, network, address string) (net.Conn, error) {
-			dialer := net.Dialer{Deadline: deadline}
-			c, err := dialer.DialContext(ctx, network, address)
+			c, err := new(net.Dialer).DialContext(ctx, network, address)
 			if err != nil {
 				return nil, err
 			}

@@ -306,7 +306,9 @@ func (p *redisPool) alone(ctx context.Context, deadline time.Time, use func(*red
 
 // borrow takes a connection out of redigo's pool, which hides it but for its answer to Do.
 func (p *redisPool) borrow(ctx context.Context, deadline time.Time) (redis.Conn, *redisConn, error) {
-	borrowed, err := p.pool.GetContext(deadlineContext{ctx, deadline})
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	borrowed, err := p.pool.GetContext(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -674,7 +676,7 @@ func (l *lane) connect(deadline time.Time) {
 		if err != nil {
 			l.failed()
 			// Who came while this was tried, and has time left, has another try if it only took too long.
-			slow, now := errors.Is(err, os.ErrDeadlineExceeded), time.Now()
+			slow, now := timedOut(err), time.Now()
 			l.queue = slices.DeleteFunc(l.queue, func(c *call) bool {
 				if slow && c.deadline.After(now) && !c.abandoned {
 					return false
