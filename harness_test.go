@@ -771,8 +771,9 @@ type breaker struct {
 
 	mu       sync.Mutex
 	changed  sync.Cond
-	held     bool // answers are kept back
-	commands int  // begun since hold
+	held     bool  // answers are kept back
+	commands int   // begun since hold
+	muted    int64 // of the connections, those that are silent
 }
 
 func newBreaker(t *testing.T, server *redisServer) *breaker {
@@ -795,7 +796,7 @@ func newBreaker(t *testing.T, server *redisServer) *breaker {
 				client.Close()
 				return
 			}
-			b.connections.Add(1)
+			number := b.connections.Add(1)
 			go func() {
 				defer redis.Close()
 				for in := bufio.NewReader(client); ; {
@@ -820,7 +821,11 @@ func newBreaker(t *testing.T, server *redisServer) *breaker {
 					for b.held {
 						b.changed.Wait()
 					}
+					muted := number <= b.muted
 					b.mu.Unlock()
+					if muted && err == nil {
+						continue
+					}
 					if err != nil || b.armed.CompareAndSwap(true, false) {
 						return
 					}
@@ -830,6 +835,13 @@ func newBreaker(t *testing.T, server *redisServer) *breaker {
 		}
 	}()
 	return b
+}
+
+// mute makes the connections that there are silent for good.
+func (b *breaker) mute() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.muted = b.connections.Load()
 }
 
 // hold keeps answers back from now on.

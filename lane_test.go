@@ -532,3 +532,72 @@ func wordsOf(command []byte) (words []string) {
 	}
 	return words
 }
+
+// A connection that goes silent is replaced, although every context ends before the timeout, so that nobody waits
+// until then.
+func TestConnectionGoesSilent(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		for name, pause := range map[string]time.Duration{"under load": 0, "now and then": 100 * time.Millisecond} {
+			t.Run(name, func(t *testing.T) {
+				const timeout, patience = 500 * time.Millisecond, 100 * time.Millisecond
+				breaker := newBreaker(t, server)
+				app := newApp(t, pycket.Settings{Secrets: []string{secret}, Redis: pycket.RedisSettings{URL: "redis://" + breaker.addr, Timeout: timeout}})
+				v := newVisitor(t, app)
+				breaker.mute()
+				began := time.Now()
+				set := func() (err error) {
+					ctx, cancel := context.WithTimeout(t.Context(), patience)
+					defer cancel()
+					r := httptest.NewRequestWithContext(ctx, "GET", "/", nil)
+					r.AddCookie(v.cookie)
+					handle(app, r, func(s *pycket.SessionManager) { err = s.Set("a", 1) })
+					return err
+				}
+				for set() != nil {
+					if time.Since(began) > bound {
+						t.Fatalf("nothing has worked for %v, and the timeout is %v", bound, timeout)
+					}
+					time.Sleep(pause)
+				}
+				if got := breaker.connections.Load(); got != 2 {
+					t.Errorf("%d connections were opened, want 2", got)
+				}
+				for range 10 {
+					if err := set(); err != nil {
+						t.Errorf("after: %v", err)
+					}
+				}
+			})
+		}
+	})
+}
+
+// An answer that comes late, to calls that nobody waits for any more, does not break the connection.
+func TestLateAnswers(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		breaker := newBreaker(t, server)
+		app := newApp(t, pycket.Settings{Secrets: []string{secret}, Redis: pycket.RedisSettings{URL: "redis://" + breaker.addr, Timeout: shortTimeout}})
+		v := newVisitor(t, app)
+		breaker.hold()
+		ctx, cancel := context.WithCancel(t.Context())
+		left := make(chan error)
+		go func() {
+			r := httptest.NewRequestWithContext(ctx, "GET", "/", nil)
+			r.AddCookie(v.cookie)
+			handle(app, r, func(s *pycket.SessionManager) { left <- s.Set("a", 1) })
+		}()
+		breaker.awaitCommands(1)
+		cancel()
+		<-left
+		breaker.pass()
+		time.Sleep(2 * shortTimeout)
+		v.do(func(s *pycket.SessionManager) {
+			if a, err := pycket.Get(s, "a", 0); a != 1 || err != nil {
+				t.Errorf("%v, %v", a, err)
+			}
+		})
+		if got := breaker.connections.Load(); got != 1 {
+			t.Errorf("%d connections were opened, want 1", got)
+		}
+	})
+}

@@ -7,11 +7,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/url"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,6 +27,13 @@ type redisConn struct {
 	socket net.Conn
 	in     *bufio.Reader
 	reused bool // it has carried out a command
+
+	size int // of the whole reply that the buffer begins with, if whole has just found one
+
+	// A reply that is not whole, or does not fit into the buffer, is gathered here: whoever reads it may go, and
+	// another go on. partial is what has come of it, of which so many bytes are whole items; so many are missing.
+	partial         []byte
+	parsed, missing int
 
 	// Deadlines are set ahead, for many commands: setting one costs as much as parsing a reply.
 	readUntil, writeUntil time.Time
@@ -50,22 +55,24 @@ const readBuffer = 16 << 10
 // are there long before.
 const patience = 5 * time.Millisecond
 
-// await waits for a reply to begin. Nothing is lost if it ends without one: the error is then the
-// context's, and the connection is as good as before.
+// await waits for a whole reply. Nothing is lost if it ends without one: the error is then the context's, or
+// that the deadline has passed, and the connection is as good as before. What has come by now is read, however
+// late it is.
 func (c *redisConn) await(ctx context.Context, deadline time.Time) error {
-	if c.in.Buffered() > 0 {
+	if c.whole() {
 		return nil
 	}
-	if now := time.Now(); c.readUntil.Before(now.Add(patience/2)) || c.readUntil.After(now.Add(patience)) || c.readUntil.After(deadline) {
-		soon := now.Add(patience)
-		if deadline.Before(soon) {
-			soon = deadline
-		}
+	now := time.Now()
+	soon := now.Add(patience)
+	if deadline.Before(soon) {
+		deadline = soon
+	}
+	if c.readUntil.Before(now.Add(patience/2)) || c.readUntil.After(soon) {
 		if err := c.setReadDeadline(soon); err != nil {
 			return err
 		}
 	}
-	if _, err := c.in.Peek(1); err == nil || c.readUntil == deadline || !errors.Is(err, os.ErrDeadlineExceeded) {
+	if err := c.fill(); err == nil || !c.readUntil.Before(deadline) || !errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
 	}
 	if err := c.setReadDeadline(deadline); err != nil {
@@ -76,7 +83,7 @@ func (c *redisConn) await(ctx context.Context, deadline time.Time) error {
 		c.socket.SetReadDeadline(time.Unix(1, 0))
 		close(interrupted)
 	})
-	_, err := c.in.Peek(1)
+	err := c.fill()
 	if stop() {
 		return err
 	}
@@ -85,7 +92,7 @@ func (c *redisConn) await(ctx context.Context, deadline time.Time) error {
 	if err != nil {
 		return ctx.Err()
 	}
-	return c.setReadDeadline(deadline)
+	return nil
 }
 
 func (c *redisConn) setReadDeadline(t time.Time) error {
@@ -102,65 +109,89 @@ func (c *redisConn) mayWrite(deadline time.Time, slack time.Duration) error {
 	return c.socket.SetWriteDeadline(deadline)
 }
 
-// receive reads one reply, of which await has seen the beginning.
-func (c *redisConn) receive(deadline time.Time) (reply, error) {
-	buffered, _ := c.in.Peek(c.in.Buffered())
-	if size := frameSize(buffered); size > 0 {
-		frame := buffered[:size]
-		if frame[0] != ':' { // a number is read where it stands
-			frame = append([]byte(nil), frame...)
-		}
-		r, err := parseReply(frame)
-		c.in.Discard(size)
-		return r, err
+// receive takes the reply that await has waited for.
+func (c *redisConn) receive() (reply, error) {
+	if c.partial != nil {
+		frame := c.partial
+		c.partial = nil
+		return parseReply(frame)
 	}
-	// The rest is still on its way.
-	if err := c.setReadDeadline(deadline); err != nil {
-		return reply{}, err
+	frame, _ := c.in.Peek(c.size)
+	if frame[0] != ':' { // a number is read where it stands
+		frame = append([]byte(nil), frame...)
 	}
-	frame, err := c.readFrame(nil)
-	if err != nil {
-		return reply{}, err
-	}
-	return parseReply(frame)
+	r, err := parseReply(frame)
+	c.in.Discard(c.size)
+	return r, err
 }
 
-// readFrame appends a whole reply to frame.
-func (c *redisConn) readFrame(frame []byte) ([]byte, error) {
-	line, err := c.in.ReadSlice('\n')
-	if err != nil {
-		return nil, err
-	}
-	frame = append(frame, line...)
-	n, header := bulk(line)
-	switch {
-	case header == 0:
-		return nil, errProtocol
-	case line[0] == '$' && n >= 0:
-		for left := n + 2; left > 0; { // memory is taken as bytes arrive, and not because they are promised
-			have, part := len(frame), min(left, 64<<10)
-			frame = slices.Grow(frame, part)[:have+part]
-			if _, err := io.ReadFull(c.in, frame[have:]); err != nil {
-				return nil, err
-			}
-			left -= part
-		}
-	case line[0] == '*' && len(frame) > len(line): // the scripts make no list in a list
-		return nil, errProtocol
-	case line[0] == '*':
-		for range n {
-			if frame, err = c.readFrame(frame); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return frame, nil
-}
-
-// whole tells whether a whole reply is in the buffer, so that reading it does not block.
+// whole reports whether a whole reply is there.
 func (c *redisConn) whole() bool {
+	if c.partial != nil {
+		return c.missing == 0
+	}
 	buffered, _ := c.in.Peek(c.in.Buffered())
-	return frameSize(buffered) > 0
+	c.size = frameSize(buffered)
+	return c.size > 0
+}
+
+// fill reads until a whole reply is there. What has come is kept if it ends with an error before.
+func (c *redisConn) fill() error {
+	for !c.whole() {
+		if c.in.Buffered() > 0 {
+			if err := c.gather(); err != nil {
+				return err
+			}
+			if c.missing == 0 {
+				return nil
+			}
+		}
+		if _, err := c.in.Peek(1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// gather takes what is in the buffer of a reply that is not whole: all that is there, or up to the reply's end.
+func (c *redisConn) gather() error {
+	if c.partial == nil {
+		c.partial, c.parsed, c.missing = make([]byte, 0, c.in.Buffered()), 0, 1
+	}
+	for c.missing > 0 {
+		line := c.partial[c.parsed:]
+		n, size := bulk(line)
+		if size > readBuffer || size == 0 && (len(line) > readBuffer || bytes.HasSuffix(line, []byte("\n"))) {
+			return errProtocol
+		}
+		switch {
+		case size == 0: // not all of the line is there
+		case line[0] == '$' && n >= 0:
+			size += n + 2
+		case line[0] == '*' && c.parsed > 0: // the scripts make no list in a list
+			return errProtocol
+		}
+		if size > 0 && len(line) >= size {
+			if line[0] == '*' {
+				c.missing += max(n, 0)
+			}
+			c.parsed += size
+			c.missing--
+			continue
+		}
+		buffered, _ := c.in.Peek(c.in.Buffered())
+		if len(buffered) == 0 {
+			return nil
+		}
+		if size > 0 {
+			buffered = buffered[:min(size-len(line), len(buffered))]
+		} else if end := bytes.IndexByte(buffered, '\n'); end >= 0 {
+			buffered = buffered[:end+1]
+		}
+		c.partial = append(c.partial, buffered...) // memory is taken as bytes arrive, and not because they are promised
+		c.in.Discard(len(buffered))
+	}
+	return nil
 }
 
 // frameSize is the size of the reply that b begins with, or 0 if not all of it is there.
@@ -255,7 +286,7 @@ func (c *redisConn) carryOut(ctx context.Context, deadline time.Time, command st
 	}
 	var r reply
 	if err == nil {
-		r, err = c.receive(deadline)
+		r, err = c.receive()
 	}
 	if err != nil {
 		c.Close()
@@ -277,7 +308,6 @@ type brokenError struct {
 
 func (e *brokenError) Error() string { return e.cause.Error() }
 func (e *brokenError) Unwrap() error { return e.cause }
-func (e *brokenError) timeout() bool { return timedOut(e.cause) }
 
 // timedOut reports whether an error is that of a deadline that has passed: of a connection, or of connecting.
 func timedOut(err error) bool {

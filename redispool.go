@@ -199,7 +199,7 @@ func (p *redisPool) do(ctx context.Context, began time.Time, repeatable bool, _,
 		return r, r.err()
 	}
 	var broken *brokenError
-	for tries := 1; repeatable && errors.As(err, &broken) && ctx.Err() == nil && !broken.timeout() && (broken.reused || tries < maxTries); tries++ {
+	for tries := 1; repeatable && errors.As(err, &broken) && ctx.Err() == nil && time.Now().Before(deadline) && (broken.reused || tries < maxTries); tries++ {
 		r, err = try(ctx, began, deadline, command, args)
 	}
 	return r, outcome(r, err, repeatable)
@@ -470,7 +470,8 @@ func (l *lane) retire(now time.Time) {
 		return
 	}
 	idle, left := now.Sub(l.lastUsed), len(l.waiting) > 0 // left by calls that were abandoned
-	if l.leaving || idle > idleClose || idle > idleCheck && !stillOpen(l.conn.socket, left || !l.conn.reused) {
+	silent := left && now.After(l.waiting[0].deadline) && !pending(l.conn.socket)
+	if l.leaving || silent || idle > idleClose || idle > idleCheck && !stillOpen(l.conn.socket, left || !l.conn.reused) {
 		l.waiting = nil
 		l.hangUp()
 	}
@@ -558,37 +559,40 @@ func (l *lane) giveUp() {
 }
 
 // read reads replies until the caller's own call is done. It gives the reading up before it returns; its
-// error says that the context has ended.
+// error says that the context has ended, or the caller's time.
 func (l *lane) read(ctx context.Context, own *call) error {
 	conn := l.conn
 	for !own.done {
-		deadline := own.deadline
-		if first := l.waiting[0]; first.deadline.Before(deadline) && !first.abandoned {
-			deadline = first.deadline
+		// Whose time is up is not always the oldest, and abandoned calls count as others do: the connection is
+		// dead if it does not answer them.
+		first := l.waiting[0].deadline
+		until := first
+		if own.deadline.Before(until) {
+			until = own.deadline
 		}
 		l.mu.Unlock()
+		err := conn.await(ctx, until)
 		var r reply
-		err := conn.await(ctx, deadline)
-		interrupted := err != nil && ctx.Err() != nil && !errors.Is(err, os.ErrDeadlineExceeded)
 		if err == nil {
-			r, err = conn.receive(deadline)
+			r, err = conn.receive()
 		}
 		l.mu.Lock()
 		switch {
 		case l.conn != conn: // it broke while nobody held the lock, and all calls are done
 			return nil
-		case interrupted:
+		case err == nil:
+			l.deliver(r)
+		case err == ctx.Err(), errors.Is(err, os.ErrDeadlineExceeded) && time.Now().Before(first):
 			l.reading, own.reader = false, false
 			return err
-		case err != nil:
+		default:
 			l.broke(conn, err)
 			return nil
 		}
-		l.deliver(r)
 	}
 	// What has come already is handed out at once: others need not be woken only to read it.
 	for l.conn == conn && len(l.waiting) > 0 && conn.whole() {
-		r, err := conn.receive(own.deadline)
+		r, err := conn.receive()
 		if err != nil {
 			l.broke(conn, err)
 			return nil

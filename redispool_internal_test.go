@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -54,6 +55,128 @@ func TestLittleTimeLeft(t *testing.T) {
 	}
 	if _, err := p.do(context.Background(), time.Now().Add(-2*timeout), false, "", "PING"); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("with no time left: %v", err)
+	}
+}
+
+// pinged is a pool whose server tells of each PING, and answers when and what it is told.
+func pinged(t *testing.T, timeout time.Duration) (p *redisPool, came chan bool, answer func(bytes string)) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	came = make(chan bool, 10)
+	conns := make(chan net.Conn, 10)
+	go func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			t.Cleanup(func() { c.Close() })
+			conns <- c
+			go func() {
+				for in := bufio.NewScanner(c); in.Scan(); { // *1 $4 PING
+					if in.Text() == "PING" {
+						came <- true
+					}
+				}
+			}()
+		}
+	}()
+	p = newRedisPool(redisTarget{network: "tcp", address: listener.Addr().String()}, 0, 4, timeout)
+	t.Cleanup(func() { p.close() })
+	var first net.Conn
+	return p, came, func(bytes string) {
+		if first == nil {
+			first = <-conns
+		}
+		first.Write([]byte(bytes))
+	}
+}
+
+// Whose time is up earlier than that of the oldest call, while he reads, leaves the connection to the others.
+func TestReaderWithLessTime(t *testing.T) {
+	const timeout = 2 * time.Second
+	p, came, answer := pinged(t, timeout)
+	do := func(ctx context.Context, ago time.Duration) chan error {
+		done := make(chan error, 1)
+		go func() {
+			_, err := p.do(ctx, time.Now().Add(-ago), false, "", "PING")
+			done <- err
+		}()
+		<-came
+		return done
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	first := do(ctx, 0)
+	cancel() // its reply is still to come
+	<-first
+	reader := do(context.Background(), timeout*9/100)
+	time.Sleep(timeout / 2)
+	other := do(context.Background(), 0)
+	if err := <-reader; !errors.Is(err, ErrUnavailable) || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the reader: %v", err)
+	}
+	answer("+PONG\r\n+PONG\r\n+PONG\r\n")
+	if err := <-other; err != nil {
+		t.Errorf("another caller: %v", err)
+	}
+}
+
+// A reader may go in the middle of a reply, its own or another's; who reads next goes on there.
+func TestReaderGoesInTheMiddle(t *testing.T) {
+	for name, bytes := range map[string]string{
+		"string": fmt.Sprintf("$%d\r\n%s\r\n", 40<<10, strings.Repeat("x", 40<<10)),
+		"list":   "*3\r\n$5\r\nhello\r\n$-1\r\n$5\r\nworld\r\n",
+		"line":   "+hello\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, came, answer := pinged(t, 20*time.Second)
+			sent := 0
+			step := (len(bytes) + 3) / 4
+			for sent < len(bytes) {
+				ctx, cancel := context.WithCancel(context.Background())
+				first := make(chan error, 1)
+				go func() {
+					_, err := p.do(ctx, time.Now(), false, "", "PING")
+					first <- err
+				}()
+				<-came
+				part := bytes[sent:min(sent+step, len(bytes)-1)]
+				if sent += len(part); len(part) == 0 {
+					cancel()
+					<-first
+					break
+				}
+				answer(part)
+				time.Sleep(3 * patience) // it is read by now, or a little later
+				cancel()
+				select {
+				case err := <-first:
+					if !errors.Is(err, context.Canceled) {
+						t.Error(err)
+					}
+				case <-time.After(10 * time.Second):
+					t.Fatal("it stays although its context has ended")
+				}
+			}
+			last := make(chan reply, 1)
+			go func() {
+				r, err := p.do(context.Background(), time.Now(), false, "", "PING")
+				if err != nil {
+					t.Error(err)
+				}
+				last <- r
+			}()
+			<-came
+			// The end of the first reply, those of the calls that have gone, and the last one's.
+			answer(bytes[len(bytes)-1:] + strings.Repeat("+gone\r\n", 4) + ":42\r\n")
+			if r := <-last; r.kind != ':' || r.number != 42 {
+				t.Errorf("%c %d %.20q", r.kind, r.number, r.text)
+			}
+		})
 	}
 }
 
