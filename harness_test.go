@@ -766,7 +766,8 @@ func parallel(n int, f func(i int)) {
 // breaker is a proxy that can do to the answers of Redis what networks do.
 type breaker struct {
 	addr        string
-	armed       atomic.Bool // the next answer is not passed on, and its connection breaks
+	armed       atomic.Bool  // the next answer is not passed on, and its connection breaks
+	twice       atomic.Int64 // if not 0, the next answer is passed on twice, for the second time after so many nanoseconds
 	connections atomic.Int64
 
 	mu       sync.Mutex
@@ -829,7 +830,15 @@ func newBreaker(t *testing.T, server *redisServer) *breaker {
 					if err != nil || b.armed.CompareAndSwap(true, false) {
 						return
 					}
-					client.Write(answer[:n])
+					if again := b.twice.Swap(0); again == 1 {
+						client.Write(append(answer[:n:n], answer[:n]...))
+					} else if again > 0 {
+						client.Write(answer[:n])
+						time.Sleep(time.Duration(again))
+						client.Write(answer[:n])
+					} else {
+						client.Write(answer[:n])
+					}
 				}
 			}()
 		}

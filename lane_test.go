@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -598,6 +599,56 @@ func TestLateAnswers(t *testing.T) {
 		})
 		if got := breaker.connections.Load(); got != 1 {
 			t.Errorf("%d connections were opened, want 1", got)
+		}
+	})
+}
+
+// An answer that comes twice is nobody's the second time, and everybody still gets his own.
+func TestAnswerComesTwice(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		for _, after := range []time.Duration{1, 2 * time.Millisecond} { // with the first, and by itself
+			for _, size := range []int{1, 20 << 10} { // over the shared connection, and over another
+				t.Run(fmt.Sprint(after, size), func(t *testing.T) {
+					breaker := newBreaker(t, server)
+					s := settings(server)
+					s.Redis.URL, s.Redis.MaxConnections = "redis://"+breaker.addr, 2
+					app := newApp(t, s)
+					ann, bob := newVisitor(t, app), newVisitor(t, app)
+					set := func(v *visitor, value string) {
+						v.do(func(s *pycket.SessionManager) {
+							if err := s.Set("a", strings.Repeat(value, size)); err != nil {
+								t.Error(err)
+							}
+						})
+					}
+					get := func(v *visitor) (first string) {
+						v.do(func(s *pycket.SessionManager) {
+							value, err := pycket.Get(s, "a", "")
+							if len(value) != size || err != nil {
+								t.Errorf("%d bytes, %v", len(value), err)
+							}
+							first = value[:min(1, len(value))]
+						})
+						return first
+					}
+					set(ann, "a")
+					set(bob, "b")
+					for i := range 10 {
+						breaker.twice.Store(int64(after))
+						if i%2 == 0 {
+							get(ann)
+						} else {
+							set(ann, "a")
+						}
+						time.Sleep(2 * after)
+						for range 3 {
+							if got := get(bob) + get(ann); got != "ba" {
+								t.Fatalf("Bob and Ann read %q", got)
+							}
+						}
+					}
+				})
+			}
 		}
 	})
 }

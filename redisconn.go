@@ -153,6 +153,27 @@ func (c *redisConn) fill() error {
 	return nil
 }
 
+// surplus reports whether something has been read although no command waits for its reply: then there is no
+// telling which of the next is whose.
+func (c *redisConn) surplus() bool { return c.partial != nil || c.in.Buffered() > 0 }
+
+// usable reports whether a connection that waits for nothing has said nothing and is open. A new one may have
+// something to say before it is asked.
+func (c *redisConn) usable() bool {
+	if !c.reused {
+		return stillOpen(c.socket, true)
+	}
+	if c.surplus() || !stillOpen(c.socket, false) {
+		return false
+	}
+	if _, ok := c.socket.(*tls.Conn); !ok {
+		return true
+	}
+	c.setReadDeadline(time.Unix(1, 0)) // what has been received, and not decrypted, is still in there
+	_, err := c.in.Peek(1)
+	return errors.Is(err, os.ErrDeadlineExceeded)
+}
+
 // gather takes what is in the buffer of a reply that is not whole: all that is there, or up to the reply's end.
 func (c *redisConn) gather() error {
 	if c.partial == nil {

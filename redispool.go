@@ -57,8 +57,9 @@ const (
 	// idle connections after five minutes do it in silence.
 	idleClose = 4 * time.Minute
 
-	// idleCheck is how long a connection may have been unused before it is looked at (stillOpen) when
-	// it is used again. The look costs one system call and no round trip.
+	// idleCheck is how long a connection on which replies are still to come may have been unused before it is
+	// looked at (stillOpen) when it is used again. One on which none are is looked at always: that costs one
+	// system call and no round trip.
 	idleCheck = 10 * time.Millisecond
 )
 
@@ -163,8 +164,8 @@ func newRedisPool(target redisTarget, db, connections int, timeout time.Duration
 		MaxIdle:     connections,
 		IdleTimeout: idleClose,
 		DialContext: func(ctx context.Context) (redis.Conn, error) { return target.dial(ctx, db) },
-		TestOnBorrow: func(c redis.Conn, lastUsed time.Time) error {
-			if conn := c.(*redisConn); time.Since(lastUsed) > idleCheck && !stillOpen(conn.socket, !conn.reused) {
+		TestOnBorrow: func(c redis.Conn, _ time.Time) error {
+			if !c.(*redisConn).usable() {
 				return net.ErrClosed
 			}
 			return nil
@@ -464,14 +465,23 @@ func (l *lane) do(ctx context.Context, now, deadline time.Time, command string, 
 var calls = sync.Pool{New: func() any { return &call{wake: make(chan struct{}, 1)} }}
 
 // retire gives up a connection that has been unused for so long that a firewall may have forgotten it,
-// or that Redis has closed meanwhile.
+// that Redis has closed meanwhile, or that has said what it was not asked.
 func (l *lane) retire(now time.Time) {
 	if l.conn == nil || l.writing || l.reading || len(l.queue) > 0 {
 		return
 	}
 	idle, left := now.Sub(l.lastUsed), len(l.waiting) > 0 // left by calls that were abandoned
-	silent := left && now.After(l.waiting[0].deadline) && !pending(l.conn.socket)
-	if l.leaving || silent || idle > idleClose || idle > idleCheck && !stillOpen(l.conn.socket, left || !l.conn.reused) {
+	good := !l.leaving && idle <= idleClose
+	switch {
+	case !good:
+	case !left:
+		good = l.conn.usable()
+	case now.After(l.waiting[0].deadline):
+		good = pending(l.conn.socket)
+	case idle > idleCheck:
+		good = stillOpen(l.conn.socket, true)
+	}
+	if !good {
 		l.waiting = nil
 		l.hangUp()
 	}
@@ -601,6 +611,9 @@ func (l *lane) read(ctx context.Context, own *call) error {
 	}
 	if l.conn == conn {
 		l.reading, own.reader = false, false
+		if len(l.waiting) == 0 && conn.surplus() {
+			l.giveUp()
+		}
 		l.passReading()
 	}
 	return nil
