@@ -773,6 +773,7 @@ type breaker struct {
 	mu       sync.Mutex
 	changed  sync.Cond
 	held     bool  // answers are kept back
+	clogged  bool  // commands are
 	commands int   // begun since hold
 	muted    int64 // of the connections, those that are silent
 }
@@ -802,6 +803,11 @@ func newBreaker(t *testing.T, server *redisServer) *breaker {
 				defer redis.Close()
 				for in := bufio.NewReader(client); ; {
 					var command bytes.Buffer
+					b.mu.Lock()
+					for b.clogged {
+						b.changed.Wait()
+					}
+					b.mu.Unlock()
 					if _, err := readCommand(in, &command); err != nil {
 						return
 					}
@@ -853,6 +859,13 @@ func (b *breaker) mute() {
 	b.muted = b.connections.Load()
 }
 
+// clog reads nothing from now on, but for a command on each connection that there is: who writes much must wait.
+func (b *breaker) clog() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.clogged = true
+}
+
 // hold keeps answers back from now on.
 func (b *breaker) hold() {
 	b.mu.Lock()
@@ -869,11 +882,11 @@ func (b *breaker) awaitCommands(n int) {
 	}
 }
 
-// pass lets answers through again.
+// pass lets everything through again.
 func (b *breaker) pass() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.held = false
+	b.held, b.clogged = false, false
 	b.changed.Broadcast()
 }
 

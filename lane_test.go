@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -649,6 +650,64 @@ func TestAnswerComesTwice(t *testing.T) {
 					}
 				})
 			}
+		}
+	})
+}
+
+// Who writes, for himself or for others, may go though nobody reads what he writes.
+func TestWritingBlocks(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		for name, test := range map[string]struct {
+			size, callers, times int
+			patience             time.Duration
+		}{
+			"shared connection": {15 << 10, 32, 32, 20 * time.Millisecond}, // 15 MiB, which no kernel keeps
+			"another":           {8 << 20, 2, 1, 500 * time.Millisecond},
+		} {
+			t.Run(name, func(t *testing.T) {
+				breaker := newBreaker(t, server)
+				app := newApp(t, pycket.Settings{
+					Secrets: []string{secret}, Redis: pycket.RedisSettings{URL: "redis://" + breaker.addr, Timeout: 4 * bound},
+					MaxValueBytes: 16 << 20, MaxSessionBytes: 64 << 20,
+				})
+				v := newVisitor(t, app)
+				value := strings.Repeat("x", test.size)
+				breaker.clog()
+				parallel(test.callers, func(i int) {
+					for range test.times {
+						ctx, cancel := context.WithTimeout(t.Context(), test.patience)
+						r := httptest.NewRequestWithContext(ctx, "GET", "/", nil)
+						r.AddCookie(v.cookie)
+						began := time.Now()
+						handle(app, r, func(s *pycket.SessionManager) {
+							if err := s.Set(fmt.Sprint("a", i), value); !errors.Is(err, context.DeadlineExceeded) {
+								t.Error(err)
+							}
+						})
+						cancel()
+						if took := time.Since(began); took > bound {
+							t.Errorf("it took %v to notice that the context has ended", took)
+							return
+						}
+					}
+				})
+				breaker.pass() // what was begun is carried out
+				for range 1000 {
+					set := 0
+					v.do(func(s *pycket.SessionManager) {
+						keys, err := s.Keys()
+						if err != nil {
+							t.Fatal(err)
+						}
+						set = len(keys) - 1
+					})
+					if set == test.callers {
+						return
+					}
+					time.Sleep(10 * time.Millisecond)
+				}
+				t.Error("what was begun is not carried out")
+			})
 		}
 	})
 }

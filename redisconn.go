@@ -294,7 +294,7 @@ const maxReply = 512 << 20
 func (c *redisConn) Do(string, ...any) (any, error) { return c, nil }
 
 // carryOut sends one command and reads its reply.
-func (c *redisConn) carryOut(ctx context.Context, deadline time.Time, command string, args []any) (reply, error) {
+func (c *redisConn) carryOut(deadline time.Time, command string, args []any) (reply, error) {
 	err := c.mayWrite(deadline, 0)
 	if err == nil {
 		err = c.Send(command, args...)
@@ -303,7 +303,7 @@ func (c *redisConn) carryOut(ctx context.Context, deadline time.Time, command st
 		err = c.Flush()
 	}
 	if err == nil {
-		err = c.await(ctx, deadline)
+		err = c.await(context.Background(), deadline)
 	}
 	var r reply
 	if err == nil {

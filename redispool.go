@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gomodule/redigo/redis"
@@ -189,10 +190,7 @@ func (p *redisPool) do(ctx context.Context, began time.Time, repeatable bool, _,
 		ctx, began, deadline = limited, now, now.Add(p.timeout)
 	}
 	try := p.lane.do
-	if cap(p.slots) > 0 && isLarge(args) {
-		if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
-			deadline = d
-		}
+	if cap(p.slots) > 0 && sizeOf(args) > largeCommand {
 		try = p.doAlone
 	}
 	r, err := try(ctx, began, deadline, command, args)
@@ -221,11 +219,16 @@ func outcome(r reply, err error, repeatable bool) error {
 // maxTries is how often a repeatable command is begun on connections that break when they are new.
 const maxTries = 3
 
-// largeCommand is the size above which a command has a connection to itself.
-const largeCommand = 16 << 10
+const (
+	// largeCommand is the size above which a command has a connection to itself.
+	largeCommand = 16 << 10
 
-func isLarge(args []any) bool {
-	size := 0
+	// surelySent is how many bytes a kernel takes, though nobody reads them, without keeping the writer waiting.
+	surelySent = 32 << 10
+)
+
+// sizeOf is about how many bytes a command is.
+func sizeOf(args []any) (size int) {
 	for _, arg := range args {
 		switch arg := arg.(type) {
 		case string:
@@ -234,7 +237,7 @@ func isLarge(args []any) bool {
 			size += len(arg)
 		}
 	}
-	return size > largeCommand
+	return size
 }
 
 // notMaster tells whether Redis said that it is not, or not yet, the one to ask: after a failover behind
@@ -271,35 +274,59 @@ func withoutArgs(err error) error {
 }
 
 // doAlone carries out a command on a connection of its own.
-func (p *redisPool) doAlone(ctx context.Context, _, deadline time.Time, command string, args []any) (r reply, err error) {
-	err = p.alone(ctx, deadline, func(conn *redisConn) error {
-		r, err = conn.carryOut(ctx, deadline, command, args)
-		return err
+func (p *redisPool) doAlone(ctx context.Context, _, deadline time.Time, command string, args []any) (reply, error) {
+	return p.alone(ctx, deadline, func(conn *redisConn) (reply, error) {
+		return conn.carryOut(deadline, command, args)
 	})
-	return r, err
 }
 
 // doAsking carries out a command on a key that is about to come to this server of a cluster.
-func (p *redisPool) doAsking(ctx context.Context, deadline time.Time, repeatable bool, command string, args []any) (r reply, err error) {
-	err = p.alone(ctx, deadline, func(conn *redisConn) error {
-		if _, err := conn.carryOut(ctx, deadline, "ASKING", nil); err != nil {
-			return errors.Unwrap(err) // the command itself was not begun
+func (p *redisPool) doAsking(ctx context.Context, deadline time.Time, repeatable bool, command string, args []any) (reply, error) {
+	r, err := p.alone(ctx, deadline, func(conn *redisConn) (reply, error) {
+		if _, err := conn.carryOut(deadline, "ASKING", nil); err != nil {
+			return reply{}, errors.Unwrap(err) // the command itself was not begun
 		}
-		r, err = conn.carryOut(ctx, deadline, command, args)
-		return err
+		return conn.carryOut(deadline, command, args)
 	})
 	return r, outcome(r, err, repeatable)
 }
 
-// alone lends a connection of the pool.
-func (p *redisPool) alone(ctx context.Context, deadline time.Time, use func(*redisConn) error) error {
+// alone has something done on a connection of the pool, by a goroutine: what is large may take its time to be
+// written, and the caller is free to go. What was begun goes on without him.
+func (p *redisPool) alone(ctx context.Context, deadline time.Time, use func(*redisConn) (reply, error)) (reply, error) {
+	var begun atomic.Bool // or given up
+	var r reply
+	var err error
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		r, err = p.lend(ctx, deadline, func(conn *redisConn) (reply, error) {
+			if !begun.CompareAndSwap(false, true) {
+				return reply{}, ctx.Err()
+			}
+			return use(conn)
+		})
+	}()
+	select {
+	case <-ended:
+		return r, err
+	case <-ctx.Done():
+		if begun.CompareAndSwap(false, true) {
+			return reply{}, ctx.Err()
+		}
+		return reply{}, &brokenError{ctx.Err(), false}
+	}
+}
+
+// lend lends a connection of the pool.
+func (p *redisPool) lend(ctx context.Context, deadline time.Time, use func(*redisConn) (reply, error)) (reply, error) {
 	if err := p.acquire(ctx, deadline); err != nil {
-		return err
+		return reply{}, err
 	}
 	defer func() { <-p.slots }()
 	borrowed, conn, err := p.borrow(ctx, deadline)
 	if err != nil {
-		return err
+		return reply{}, err
 	}
 	defer borrowed.Close()
 	return use(conn)
@@ -371,6 +398,7 @@ type lane struct {
 	leaving    bool    // the connection is to be given up when all that was written is answered
 	queue      []*call // not yet written
 	waiting    []*call // written, oldest first; replies come in this order
+	unanswered int     // the size of what is waiting
 	writing    bool    // somebody writes, or is about to
 	reading    bool    // somebody reads, or was woken to
 	lastUsed   time.Time
@@ -381,10 +409,11 @@ type lane struct {
 	emptied    sync.Cond // callers has become 0
 }
 
-// A call is a command on its way. Its fields but the first three are guarded by lane.mu.
+// A call is a command on its way. Its fields but the first four are guarded by lane.mu.
 type call struct {
 	command  string
 	args     []any
+	size     int
 	deadline time.Time
 
 	reply     reply
@@ -410,7 +439,7 @@ func (c *call) signal() {
 // do carries out one command.
 func (l *lane) do(ctx context.Context, now, deadline time.Time, command string, args []any) (reply, error) {
 	c := calls.Get().(*call)
-	c.command, c.args, c.deadline = command, args, deadline
+	c.command, c.args, c.size, c.deadline = command, args, sizeOf(args), deadline
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -430,7 +459,7 @@ func (l *lane) do(ctx context.Context, now, deadline time.Time, command string, 
 	case l.conn == nil:
 		l.connect(deadline)
 	case !l.writing && !l.leaving:
-		l.write()
+		l.write(true)
 	}
 	for !c.done {
 		if c.reader {
@@ -495,12 +524,13 @@ func (l *lane) hangUp() {
 	}
 	l.conn.Close()
 	l.borrowed.Close()
-	l.conn, l.borrowed, l.leaving = nil, nil, false
+	l.conn, l.borrowed, l.leaving, l.unanswered = nil, nil, false, 0
 }
 
 // write writes what is queued, until nothing is. If there is company, it lets the goroutines that are
-// ready run first: they may have something to write too.
-func (l *lane) write() {
+// ready run first: they may have something to write too. A caller who could be kept waiting by that leaves it to
+// another goroutine, so that he is free to go.
+func (l *lane) write(caller bool) {
 	l.writing = true
 	for len(l.queue) > 0 && l.conn != nil && !l.leaving {
 		if len(l.queue)+len(l.waiting) > 1 {
@@ -511,14 +541,29 @@ func (l *lane) write() {
 				break
 			}
 		}
-		batch := l.queue
-		l.queue = nil
-		batch = slices.DeleteFunc(batch, func(c *call) bool { return c.abandoned })
-		if len(batch) == 0 {
+		l.queue = slices.DeleteFunc(l.queue, func(c *call) bool { return c.abandoned })
+		if len(l.queue) == 0 {
 			break
 		}
+		size := l.unanswered
+		for _, c := range l.queue {
+			size += c.size
+		}
+		if caller && size > surelySent {
+			go func() {
+				l.mu.Lock()
+				defer l.mu.Unlock()
+				l.write(false)
+			}()
+			return
+		}
+		batch := l.queue
+		l.queue, l.unanswered = nil, size
 		l.waiting = append(l.waiting, batch...)
 		conn, deadline := l.conn, batch[0].deadline
+		if !caller { // nobody who is about to read
+			l.passReading()
+		}
 		l.mu.Unlock()
 		err := conn.mayWrite(deadline, l.pool.timeout/2)
 		for _, c := range batch {
@@ -624,6 +669,7 @@ func (l *lane) deliver(r reply) {
 	c := l.waiting[0]
 	l.waiting[0] = nil
 	l.waiting = l.waiting[1:]
+	l.unanswered -= c.size
 	l.conn.reused, l.failures = true, 0
 	if r.notMaster() {
 		l.leaving = true
@@ -712,7 +758,7 @@ func (l *lane) connect(deadline time.Time) {
 			return
 		}
 		if !l.writing {
-			l.write()
+			l.write(false)
 		}
 	}()
 }
