@@ -96,6 +96,7 @@ func needRedis(t testing.TB) {
 type redisServer struct {
 	t       testing.TB
 	addr    string
+	tls     bool
 	process *exec.Cmd // nil: embedded
 	args    []string
 	nodes   []*redisServer // of a cluster, of which this is the first
@@ -155,6 +156,9 @@ func (s *redisServer) signal(signal syscall.Signal) { s.process.Process.Signal(s
 func (s *redisServer) url() string {
 	if len(s.nodes) > 0 {
 		return "cluster://" + s.addr // for childMain; settings knows better
+	}
+	if s.tls {
+		return "rediss://" + s.addr
 	}
 	return "redis://" + s.addr
 }

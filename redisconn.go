@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -27,6 +28,7 @@ type redisConn struct {
 	socket net.Conn
 	in     *bufio.Reader
 	reused bool // it has carried out a command
+	made   time.Time
 
 	size int // of the whole reply that the buffer begins with, if whole has just found one
 
@@ -413,15 +415,11 @@ func (t redisTarget) dial(ctx context.Context, db int) (redis.Conn, error) {
 	var socket net.Conn
 	greeting, err := redis.DialContext(ctx, t.network, t.address,
 		redis.DialContextFunc(func(ctx context.Context, network, address string) (net.Conn, error) {
-			c, err := new(net.Dialer).DialContext(ctx, network, address)
+			c, err := t.connect(ctx, network, address)
 			if err != nil {
 				return nil, err
 			}
 			c.SetDeadline(deadline)
-			if t.tls { // here and not by redigo, which would keep the decrypting reader to itself
-				host, _, _ := net.SplitHostPort(address)
-				c = tls.Client(c, &tls.Config{ServerName: host})
-			}
 			socket = c
 			return greeter{c, deadline}, nil
 		}),
@@ -433,5 +431,127 @@ func (t redisTarget) dial(ctx context.Context, db int) (redis.Conn, error) {
 	if err != nil {
 		return nil, withoutArgs(err)
 	}
-	return &redisConn{Conn: greeting, socket: socket, in: bufio.NewReaderSize(socket, readBuffer)}, nil
+	return &redisConn{Conn: greeting, socket: socket, in: bufio.NewReaderSize(socket, readBuffer), made: time.Now()}, nil
 }
+
+// connect connects, by TLS if the URL says so: here and not by redigo, which would keep the decrypting reader to
+// itself.
+func (t redisTarget) connect(ctx context.Context, network, address string) (net.Conn, error) {
+	c, err := new(net.Dialer).DialContext(ctx, network, address)
+	if err != nil || !t.tls {
+		return c, err
+	}
+	host, _, _ := net.SplitHostPort(address)
+	encrypted := tls.Client(c, &tls.Config{ServerName: host})
+	// A Redis without TLS takes the greeting for the beginning of a command and waits for its end. Who is not
+	// answered for a while asks whether it is one.
+	shaking, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	after := plainAfter
+	if deadline, ok := ctx.Deadline(); ok {
+		after = min(after, time.Until(deadline)/2)
+	}
+	doubt := time.AfterFunc(after, func() {
+		if speaksPlain(shaking, network, address) {
+			cancel(errPlain)
+		}
+	})
+	defer doubt.Stop()
+	err = encrypted.HandshakeContext(shaking)
+	if err == nil {
+		return encrypted, nil
+	}
+	c.Close()
+	var certificate *tls.CertificateVerificationError
+	switch {
+	case context.Cause(shaking) == errPlain:
+		return nil, errPlain
+	case errors.As(err, &certificate), isAlert(err):
+	case timedOut(err):
+		return nil, fmt.Errorf("the server took the connection and did not answer the TLS handshake; it may not speak TLS: %w", err)
+	case ctx.Err() == nil && speaksPlain(ctx, network, address):
+		return nil, errPlain
+	}
+	return nil, fmt.Errorf("TLS handshake: %w", err)
+}
+
+// plainAfter is when a TLS handshake that is not answered gives rise to doubt.
+const plainAfter = 250 * time.Millisecond
+
+var errPlain = errors.New("the server speaks without TLS")
+
+// speaksPlain reports whether a server answers as Redis does without TLS.
+func speaksPlain(ctx context.Context, network, address string) bool {
+	c, err := new(net.Dialer).DialContext(ctx, network, address)
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	defer context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })()
+	var first [1]byte
+	if _, err := c.Write([]byte("PING\r\n")); err != nil {
+		return false
+	}
+	_, err = c.Read(first[:])
+	return err == nil && (first[0] == '+' || first[0] == '-')
+}
+
+// isAlert reports whether the other side has refused TLS as it was offered, or this one what it was answered.
+func isAlert(err error) bool {
+	var refused *net.OpError
+	return errors.As(err, &refused) && (refused.Op == "remote error" || refused.Op == "local error")
+}
+
+// adviceFor says what to do about an error of a Redis that is there and set up in a way that can't work; "" for
+// any other.
+func adviceFor(err error) string {
+	var refused redis.Error
+	if errors.As(err, &refused) {
+		for _, known := range refusals {
+			if strings.Contains(string(refused), known.text) {
+				return known.advice
+			}
+		}
+		return ""
+	}
+	var unknown x509.UnknownAuthorityError
+	var name x509.HostnameError
+	var certificate *tls.CertificateVerificationError
+	var noTLS tls.RecordHeaderError
+	switch {
+	case errors.Is(err, errPlain), errors.As(err, &noTLS):
+		return "use redis:// in Redis.URL and not rediss://, or the port on which the server speaks TLS"
+	case errors.As(err, &unknown):
+		return "put the CA of the server's certificate among those that this machine trusts, or its file into the environment as SSL_CERT_FILE"
+	case errors.As(err, &name):
+		return "use the name in the server's certificate as the host of Redis.URL"
+	case errors.As(err, &certificate):
+		return "give the server a certificate that is valid"
+	case isAlert(err):
+		return "let the server accept TLS 1.2 or 1.3 without a certificate of the client's (tls-auth-clients no)"
+	}
+	return ""
+}
+
+// refusals are what Redis says when it is set up in a way that can't work.
+var refusals = []struct{ text, advice string }{
+	{"WRONGPASS", adviceOnPassword},
+	{"NOAUTH", adviceOnPassword},
+	{"invalid password", adviceOnPassword},
+	{"unauthenticated", adviceOnPassword}, // of a command that is large
+	{"AUTH <password> called", "leave the password in Redis.URL away, or give it a user, as in redis://user:password@host: the server asks for none"},
+	{"no password is set", "leave the password in Redis.URL away: the server asks for none"},
+	{"NOPERM", adviceOnRights},
+	{"ACL failure in script", adviceOnRights},
+	{"The user executing the script can't", adviceOnRights},
+	{"DENIED", "give the server a password (requirepass) and put it into Redis.URL, or bind it to an address that only this application reaches"},
+	{"DB index is out of range", "use numbers of databases that the server has in Redis.DBSessions and Redis.DBNotifications: where there is one, 0 for both"},
+	{"invalid DB index", "use numbers of databases that the server has in Redis.DBSessions and Redis.DBNotifications: where there is one, 0 for both"},
+	{"SELECT is not allowed in cluster mode", "name the servers of the cluster in Redis.Cluster"},
+	{"cluster support disabled", "leave Redis.Cluster away, and name the server in Redis.URL"},
+}
+
+const (
+	adviceOnPassword = "put the user and password that the server knows into Redis.URL, as in redis://user:password@host" // #nosec G101 -- an example
+	adviceOnRights   = "give the user in Redis.URL the rights to run scripts, and the commands in them, on the keys under Redis.Prefix"
+)

@@ -76,6 +76,11 @@ type redisClient interface {
 	// command is tried again if its connection broke under it, on a new one.
 	do(ctx context.Context, began time.Time, repeatable bool, key, command string, args ...any) (reply, error)
 
+	// leave is for a caller whose script, in an operation that began then, met READONLY and answered all the same: the
+	// server that has the key is not the master, so connections to it that were made before are given up, and
+	// the next command looks for the one that is. An answer that is READONLY itself does this by itself.
+	leave(key string, began time.Time)
+
 	// ping asks every server for a sign of life.
 	ping(ctx context.Context) error
 
@@ -94,6 +99,7 @@ type redisPool struct {
 	lane    lane
 	slots   chan struct{} // one for each connection in use besides the lane's
 	timeout time.Duration
+	left    atomic.Pointer[time.Time] // connections made before are to be given up: see leave
 }
 
 var (
@@ -166,7 +172,8 @@ func newRedisPool(target redisTarget, db, connections int, timeout time.Duration
 		IdleTimeout: idleClose,
 		DialContext: func(ctx context.Context) (redis.Conn, error) { return target.dial(ctx, db) },
 		TestOnBorrow: func(c redis.Conn, _ time.Time) error {
-			if !c.(*redisConn).usable() {
+			conn, left := c.(*redisConn), p.left.Load()
+			if left != nil && conn.made.Before(*left) || !conn.usable() {
 				return net.ErrClosed
 			}
 			return nil
@@ -185,7 +192,7 @@ func (p *redisPool) do(ctx context.Context, began time.Time, repeatable bool, _,
 		if !now.Before(deadline) {
 			return reply{}, unavailable(os.ErrDeadlineExceeded)
 		}
-		limited, cancel := context.WithDeadline(ctx, deadline)
+		limited, cancel := context.WithDeadlineCause(ctx, deadline, errOwnLimit)
 		defer cancel()
 		ctx, began, deadline = limited, now, now.Add(p.timeout)
 	}
@@ -201,17 +208,29 @@ func (p *redisPool) do(ctx context.Context, began time.Time, repeatable bool, _,
 	for tries := 1; repeatable && errors.As(err, &broken) && ctx.Err() == nil && time.Now().Before(deadline) && (broken.reused || tries < maxTries); tries++ {
 		r, err = try(ctx, began, deadline, command, args)
 	}
-	return r, outcome(r, err, repeatable)
+	return r, outcome(ctx, r, err, repeatable)
 }
 
 // outcome is the error of a command that was begun.
-func outcome(r reply, err error, repeatable bool) error {
+func outcome(ctx context.Context, r reply, err error, repeatable bool) error {
 	if err == nil {
 		return r.err()
 	}
 	var broken *brokenError
 	if errors.As(err, &broken) && !repeatable {
 		err = fmt.Errorf("the command may have been carried out: %w", err)
+	}
+	return failure(ctx, err)
+}
+
+// errOwnLimit is the cause of contexts that end since the library's own time is up.
+var errOwnLimit = errors.New("the timeout has passed")
+
+// failure marks an error as ErrUnavailable, unless it is that of the caller's context, which has ended: then Redis
+// is not to blame.
+func failure(ctx context.Context, err error) error {
+	if ended := ctx.Err(); ended != nil && errors.Is(err, ended) && context.Cause(ctx) != errOwnLimit {
+		return err
 	}
 	return unavailable(err)
 }
@@ -288,7 +307,7 @@ func (p *redisPool) doAsking(ctx context.Context, deadline time.Time, repeatable
 		}
 		return conn.carryOut(deadline, command, args)
 	})
-	return r, outcome(r, err, repeatable)
+	return r, outcome(ctx, r, err, repeatable)
 }
 
 // alone has something done on a connection of the pool, by a goroutine: what is large may take its time to be
@@ -334,10 +353,14 @@ func (p *redisPool) lend(ctx context.Context, deadline time.Time, use func(*redi
 
 // borrow takes a connection out of redigo's pool, which hides it but for its answer to Do.
 func (p *redisPool) borrow(ctx context.Context, deadline time.Time) (redis.Conn, *redisConn, error) {
-	ctx, cancel := context.WithDeadline(ctx, deadline)
+	limited, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	borrowed, err := p.pool.GetContext(ctx)
+	borrowed, err := p.pool.GetContext(limited)
 	if err != nil {
+		if own, ok := ctx.Deadline(); ok && own.Before(deadline) && timedOut(err) { // net has a timer of its own for it
+			<-ctx.Done()
+			err = ctx.Err()
+		}
 		return nil, nil, err
 	}
 	conn, err := borrowed.Do("")
@@ -364,6 +387,11 @@ func (p *redisPool) acquire(ctx context.Context, deadline time.Time) error {
 	case <-timer.C:
 		return fmt.Errorf("all %d connections are in use: %w", cap(p.slots), os.ErrDeadlineExceeded)
 	}
+}
+
+func (p *redisPool) leave(_ string, began time.Time) {
+	p.left.Store(&began)
+	p.lane.leave(began)
 }
 
 func (p *redisPool) ping(ctx context.Context) error {
@@ -599,6 +627,19 @@ func (l *lane) passReading() {
 		}
 	}
 	if l.leaving { // nobody waits for what is still to come
+		l.giveUp()
+	}
+}
+
+// leave gives up a connection that was made before.
+func (l *lane) leave(before time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn == nil || !l.conn.made.Before(before) {
+		return
+	}
+	l.leaving = true
+	if len(l.waiting) == 0 && !l.writing {
 		l.giveUp()
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -177,6 +178,91 @@ func TestReaderGoesInTheMiddle(t *testing.T) {
 				t.Errorf("%c %d %.20q", r.kind, r.number, r.text)
 			}
 		})
+	}
+}
+
+// Who says that it is not the master is left, and so is who a script's answer says it of; the next command goes to
+// who is there now.
+func TestLeavesWhoIsNotMaster(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	var says atomic.Pointer[string]
+	var connections atomic.Int64
+	go func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			connections.Add(1)
+			go func() {
+				defer c.Close()
+				for in := bufio.NewScanner(c); in.Scan(); {
+					if in.Text() == "PING" {
+						c.Write([]byte(*says.Load() + "\r\n"))
+					}
+				}
+			}()
+		}
+	}()
+	target := redisTarget{network: "tcp", address: listener.Addr().String()}
+	pool := newRedisPool(target, 0, 4, 3*time.Second)
+	defer pool.close()
+	cluster, err := newRedisCluster([]string{target.address}, target, 3*time.Second, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inCluster := newRedisPool(target, 0, 4, 3*time.Second)
+	for slot := range cluster.slots {
+		cluster.slots[slot] = inCluster
+	}
+	cluster.servers[target.address] = inCluster
+	cluster.learned = time.Now().Add(time.Hour) // nobody here knows of slots
+	defer cluster.close()
+	for name, client := range map[string]redisClient{"single": pool, "cluster": cluster} {
+		for _, size := range []int{0, 2 * largeCommand} { // over the shared connection, and over another
+			t.Run(fmt.Sprint(name, size), func(t *testing.T) {
+				do := func(said string) (opened int64) {
+					t.Helper()
+					before := connections.Load()
+					says.Store(&said)
+					ctx, cancel := context.WithCancel(context.Background())
+					if said[0] == '-' && name == "cluster" { // which tries until it is better
+						time.AfterFunc(50*time.Millisecond, func() { ok := "+PONG"; says.Store(&ok) })
+					}
+					_, err := client.do(ctx, time.Now(), true, "key", "PING", make([]byte, size))
+					cancel()
+					if failed := err != nil; failed != (said[0] == '-' && name == "single") {
+						t.Errorf("%s: %v", said, err)
+					}
+					return connections.Load() - before
+				}
+				do("+PONG")
+				if opened := do("+PONG"); opened != 0 {
+					t.Errorf("%d connections are opened, for nothing", opened)
+				}
+				for _, refusal := range []string{
+					"-READONLY You can't write against a read only replica.", "-ERR Error running script: READONLY You can't write", "-MASTERDOWN Link with MASTER is down", "-LOADING Redis is loading",
+				} {
+					if opened := do(refusal) + do("+PONG"); opened == 0 {
+						t.Errorf("after %s it stays", refusal)
+					}
+				}
+				before := time.Now()
+				do("+PONG")
+				client.leave("key", time.Now())
+				if opened := do("+PONG"); opened != 1 {
+					t.Errorf("after leave, %d connections are opened", opened)
+				}
+				client.leave("key", before) // others began before that
+				if opened := do("+PONG"); opened != 0 {
+					t.Errorf("after leave for what was before, %d connections are opened", opened)
+				}
+			})
+		}
 	}
 }
 
