@@ -711,3 +711,102 @@ func TestWritingBlocks(t *testing.T) {
 		}
 	})
 }
+
+// narrow is a proxy to a server that lets so many bytes a second of its answers through, of all connections together.
+func narrow(t *testing.T, server *redisServer, rate int) (addr string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	turn := make(chan struct{}, 1) // who waits for it is served in order
+	go func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			redis, err := net.Dial("tcp", server.addr)
+			if err != nil {
+				c.Close()
+				return
+			}
+			c.(*net.TCPConn).SetWriteBuffer(16 << 10)
+			go func() { io.Copy(redis, c); redis.Close() }()
+			go func() {
+				defer c.Close()
+				part := make([]byte, 8<<10)
+				for {
+					n, err := redis.Read(part)
+					if err != nil {
+						return
+					}
+					turn <- struct{}{}
+					time.Sleep(time.Duration(n) * time.Second / time.Duration(rate))
+					c.Write(part[:n])
+					<-turn
+				}
+			}()
+		}
+	}()
+	return listener.Addr().String()
+}
+
+// Large values on a slow network keep those who read them, and nobody else.
+func TestLargeAnswers(t *testing.T) {
+	const readers, size, rate = 32, 256 << 10, 4 << 20 // all at once take two seconds
+	server := startRedis(t)
+	writer := newApp(t, settings(server))
+	s := settings(server)
+	s.Redis.URL, s.Redis.Timeout = "redis://"+narrow(t, server, rate), time.Second
+	app := newApp(t, s)
+	small := newVisitor(t, writer)
+	small.app = app
+	var large [4]*visitor
+	for i := range large {
+		large[i] = newVisitor(t, writer)
+		large[i].do(func(s *pycket.SessionManager) {
+			if err := s.Set("large", strings.Repeat("x", size)); err != nil {
+				t.Fatal(err)
+			}
+		})
+		large[i].app = app
+		large[i].do(func(s *pycket.SessionManager) {
+			if value, err := pycket.Get(s, "large", ""); len(value) != size || err != nil {
+				t.Fatalf("%d bytes, %v", len(value), err)
+			}
+		})
+	}
+	var read atomic.Int64
+	var wg sync.WaitGroup
+	for i := range readers {
+		wg.Go(func() {
+			for began := time.Now(); time.Since(began) < 3*time.Second; {
+				large[i%len(large)].do(func(s *pycket.SessionManager) {
+					if value, err := pycket.Get(s, "large", ""); len(value) == size && err == nil {
+						read.Add(1)
+					}
+				})
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	for n := 0; ; n++ {
+		small.do(func(s *pycket.SessionManager) {
+			if made, err := pycket.Get(s, "made", false); !made || err != nil {
+				t.Errorf("the small read number %d: %v", n, err)
+			}
+			if err := s.Set("n", n); err != nil {
+				t.Errorf("the small write number %d: %v", n, err)
+			}
+		})
+		select {
+		case <-done:
+			t.Logf("%d large reads, %d small ones", read.Load(), n)
+			return
+		default:
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -40,8 +41,8 @@ type RedisSettings struct {
 	Prefix string
 
 	// MaxConnections is how many connections are open to Redis at most. 0 means 64. Few are used: the
-	// commands of many requests share one, and only what is large gets one to itself, and waits for it
-	// if all are in use. In a cluster it is a number for each server.
+	// commands of many requests share one, and only what is large, or is of a session that was seen to be, gets
+	// one to itself, and waits for it if all are in use. In a cluster it is a number for each server.
 	MaxConnections int
 
 	// Timeout bounds every operation, waiting and dialing included; those on all sessions of an account, each
@@ -92,7 +93,8 @@ type redisClient interface {
 //
 // The commands of many requests go over one shared connection, the lane, written together and answered
 // in order: that spares both sides most of their system calls. Commands that are large, and would keep
-// the others waiting, get a connection of the pool to themselves.
+// the others waiting, get a connection of the pool to themselves, and so do those on a key whose commands or
+// answers were large before.
 type redisPool struct {
 	address string
 	pool    redis.Pool
@@ -100,6 +102,7 @@ type redisPool struct {
 	slots   chan struct{} // one for each connection in use besides the lane's
 	timeout time.Duration
 	left    atomic.Pointer[time.Time] // connections made before are to be given up: see leave
+	large   largeKeys
 }
 
 var (
@@ -184,7 +187,7 @@ func newRedisPool(target redisTarget, db, connections int, timeout time.Duration
 	return p
 }
 
-func (p *redisPool) do(ctx context.Context, began time.Time, repeatable bool, _, command string, args ...any) (reply, error) {
+func (p *redisPool) do(ctx context.Context, began time.Time, repeatable bool, key, command string, args ...any) (reply, error) {
 	deadline := began.Add(p.timeout)
 	if now := time.Now(); now.Sub(began) > p.timeout/10 {
 		// It took others to come here. That little time is left is no reason to take the connection, which
@@ -197,10 +200,15 @@ func (p *redisPool) do(ctx context.Context, began time.Time, repeatable bool, _,
 		ctx, began, deadline = limited, now, now.Add(p.timeout)
 	}
 	try := p.lane.do
-	if cap(p.slots) > 0 && sizeOf(args) > largeCommand {
+	mark := maphash.String(largeSeed, key)
+	if cap(p.slots) > 0 && (sizeOf(args) > largeCommand || p.large.has(mark)) {
 		try = p.doAlone
+		p.large.add(mark)
 	}
 	r, err := try(ctx, began, deadline, command, args)
+	if len(r.text) > largeCommand {
+		p.large.add(mark)
+	}
 	if err == nil {
 		return r, r.err()
 	}
@@ -239,12 +247,24 @@ func failure(ctx context.Context, err error) error {
 const maxTries = 3
 
 const (
-	// largeCommand is the size above which a command has a connection to itself.
+	// largeCommand is the size above which a command has a connection to itself, and an answer above which those
+	// that follow on the same key have.
 	largeCommand = 16 << 10
 
 	// surelySent is how many bytes a kernel takes, though nobody reads them, without keeping the writer waiting.
 	surelySent = 32 << 10
 )
+
+// largeKeys remember by a hash which keys had large commands or answers: the next answers may be large too, and would
+// keep the others on the shared connection waiting. The first answer from a key is not known to be large. What is
+// remembered of one key may be forgotten for another, and takes no memory that grows.
+type largeKeys [1 << 12]atomic.Uint64
+
+var largeSeed = maphash.MakeSeed()
+
+func (l *largeKeys) has(mark uint64) bool { return l[mark%uint64(len(l))].Load() == mark }
+
+func (l *largeKeys) add(mark uint64) { l[mark%uint64(len(l))].Store(mark) }
 
 // sizeOf is about how many bytes a command is.
 func sizeOf(args []any) (size int) {
