@@ -772,6 +772,7 @@ type breaker struct {
 	addr        string
 	armed       atomic.Bool  // the next answer is not passed on, and its connection breaks
 	twice       atomic.Int64 // if not 0, the next answer is passed on twice, for the second time after so many nanoseconds
+	again       atomic.Int64 // how many were passed on for a second time by themselves
 	connections atomic.Int64
 
 	mu       sync.Mutex
@@ -846,6 +847,7 @@ func newBreaker(t *testing.T, server *redisServer) *breaker {
 						client.Write(answer[:n])
 						time.Sleep(time.Duration(again))
 						client.Write(answer[:n])
+						b.again.Add(1)
 					} else {
 						client.Write(answer[:n])
 					}

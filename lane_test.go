@@ -635,13 +635,16 @@ func TestAnswerComesTwice(t *testing.T) {
 					set(ann, "a")
 					set(bob, "b")
 					for i := range 10 {
+						again := breaker.again.Load()
 						breaker.twice.Store(int64(after))
 						if i%2 == 0 {
 							get(ann)
 						} else {
 							set(ann, "a")
 						}
-						time.Sleep(2 * after)
+						for after > 1 && breaker.again.Load() == again {
+							runtime.Gosched()
+						}
 						for range 3 {
 							if got := get(bob) + get(ann); got != "ba" {
 								t.Fatalf("Bob and Ann read %q", got)
@@ -680,7 +683,8 @@ func TestWritingBlocks(t *testing.T) {
 						r.AddCookie(v.cookie)
 						began := time.Now()
 						handle(app, r, func(s *pycket.SessionManager) {
-							if err := s.Set(fmt.Sprint("a", i), value); !errors.Is(err, context.DeadlineExceeded) {
+							// One command on the connection is still read.
+							if err := s.Set(fmt.Sprint("a", i), value); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 								t.Error(err)
 							}
 						})
