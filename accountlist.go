@@ -47,7 +47,7 @@ func (st *store) enlistAt(ctx context.Context, began time.Time, account, handle 
 // renewListing does what a script has asked for: it makes the place of a session on its account's list last
 // longer. The session can do without for a while, so this may not take all the time there is.
 func (st *store) renewListing(ctx context.Context, at place, asked answer) error {
-	ctx, cancel := context.WithTimeout(ctx, st.timeout/4)
+	ctx, cancel := context.WithTimeoutCause(ctx, st.timeout/4, errOwnLimit)
 	defer cancel()
 	began := time.Now()
 	if err := st.enlistAt(ctx, began, asked.list, st.handle(at.key.(string)), asked.time); err != nil {

@@ -331,7 +331,7 @@ func TestLoginWithSpoiltList(t *testing.T) {
 
 // losses are what can happen to a command of whose outcome a request is not told.
 var losses = map[string]func(b *breaker, on bool){
-	"the answer is lost":  func(b *breaker, on bool) { b.mute.Store(on) },
+	"the answer is lost":  func(b *breaker, on bool) { b.lossy.Store(on) },
 	"the command is lost": func(b *breaker, on bool) { b.deaf.Store(on) },
 }
 
@@ -536,9 +536,9 @@ func TestRotateAgain(t *testing.T) {
 				s.Set("a", "before")
 			})
 			stage.visit(b, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
-				breaker.mute.Store(true)
+				breaker.lossy.Store(true)
 				wantError(t, s.Rotate(), pycket.ErrUnavailable)
-				breaker.mute.Store(false)
+				breaker.lossy.Store(false)
 				w.WriteHeader(http.StatusOK)
 				wantError(t, s.Set("a", "late"), pycket.ErrGone)
 			})

@@ -32,8 +32,15 @@ var (
 	ErrTooLarge = errors.New("too large")
 
 	// ErrUnavailable is returned when Redis did not answer, or could not carry out the command, within
-	// RedisSettings.Timeout. Where a write may have been carried out all the same, the message says so.
+	// RedisSettings.Timeout. Where a write may have been carried out all the same, the message says so. A context
+	// of the caller's that ends before is no outage: the error is then context.Canceled or
+	// context.DeadlineExceeded, and not this one.
 	ErrUnavailable = errors.New("redis is unavailable")
+
+	// ErrMisconfigured is returned, together with ErrUnavailable, when Redis is there and set up in a way that
+	// pycket can't work with: password, rights, TLS, database. Waiting does not help; the message says what
+	// does.
+	ErrMisconfigured = errors.New("redis is not set up for this")
 
 	// ErrCorrupt is returned when what stands in Redis cannot be read: not into the type that was asked
 	// for, not by this codec, or because the key holds something of another Redis type. Other names stay
@@ -95,5 +102,10 @@ func made(op, name string, named bool, cause error) error { // apart, so that su
 	return err
 }
 
-// unavailable marks a cause as ErrUnavailable.
-func unavailable(cause error) error { return fmt.Errorf("%w: %w", ErrUnavailable, cause) }
+// unavailable marks a cause as ErrUnavailable, and one that will not pass by itself as ErrMisconfigured too.
+func unavailable(cause error) error {
+	if advice := adviceFor(cause); advice != "" {
+		return fmt.Errorf("%w: %w: %w; %s", ErrUnavailable, ErrMisconfigured, cause, advice)
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, cause)
+}

@@ -42,7 +42,7 @@ func replies(data []byte, chunk int) (list []string) {
 		if c.await(context.Background(), deadline) != nil {
 			return list
 		}
-		r, err := c.receive(deadline)
+		r, err := c.receive()
 		if err != nil {
 			return list
 		}

@@ -96,6 +96,7 @@ func needRedis(t testing.TB) {
 type redisServer struct {
 	t       testing.TB
 	addr    string
+	tls     bool
 	process *exec.Cmd // nil: embedded
 	args    []string
 	nodes   []*redisServer // of a cluster, of which this is the first
@@ -155,6 +156,9 @@ func (s *redisServer) signal(signal syscall.Signal) { s.process.Process.Signal(s
 func (s *redisServer) url() string {
 	if len(s.nodes) > 0 {
 		return "cluster://" + s.addr // for childMain; settings knows better
+	}
+	if s.tls {
+		return "rediss://" + s.addr
 	}
 	return "redis://" + s.addr
 }
@@ -768,15 +772,19 @@ func parallel(n int, f func(i int)) {
 // breaker is a proxy that can do to the answers of Redis what networks do.
 type breaker struct {
 	addr        string
-	armed       atomic.Bool // the next answer is not passed on, and its connection breaks
-	mute        atomic.Bool // no answer is passed on, and connections break
-	deaf        atomic.Bool // no command is passed on, and connections break
+	armed       atomic.Bool  // the next answer is not passed on, and its connection breaks
+	lossy       atomic.Bool  // no answer is passed on, and connections break
+	deaf        atomic.Bool  // no command is passed on, and connections break
+	twice       atomic.Int64 // if not 0, the next answer is passed on twice, for the second time after so many nanoseconds
+	again       atomic.Int64 // how many were passed on for a second time by themselves
 	connections atomic.Int64
 
 	mu       sync.Mutex
 	changed  sync.Cond
-	held     bool // answers are kept back
-	commands int  // begun since hold
+	held     bool  // answers are kept back
+	clogged  bool  // commands are
+	commands int   // begun since hold
+	muted    int64 // of the connections, those that are silent
 }
 
 func newBreaker(t *testing.T, server *redisServer) *breaker {
@@ -799,11 +807,16 @@ func newBreaker(t *testing.T, server *redisServer) *breaker {
 				client.Close()
 				return
 			}
-			b.connections.Add(1)
+			number := b.connections.Add(1)
 			go func() {
 				defer redis.Close()
 				for in := bufio.NewReader(client); ; {
 					var command bytes.Buffer
+					b.mu.Lock()
+					for b.clogged {
+						b.changed.Wait()
+					}
+					b.mu.Unlock()
 					if _, err := readCommand(in, &command); err != nil {
 						return
 					}
@@ -828,16 +841,43 @@ func newBreaker(t *testing.T, server *redisServer) *breaker {
 					for b.held {
 						b.changed.Wait()
 					}
+					muted := number <= b.muted
 					b.mu.Unlock()
-					if err != nil || b.mute.Load() || b.armed.CompareAndSwap(true, false) {
+					if muted && err == nil {
+						continue
+					}
+					if err != nil || b.lossy.Load() || b.armed.CompareAndSwap(true, false) {
 						return
 					}
-					client.Write(answer[:n])
+					if again := b.twice.Swap(0); again == 1 {
+						client.Write(append(answer[:n:n], answer[:n]...))
+					} else if again > 0 {
+						client.Write(answer[:n])
+						time.Sleep(time.Duration(again))
+						client.Write(answer[:n])
+						b.again.Add(1)
+					} else {
+						client.Write(answer[:n])
+					}
 				}
 			}()
 		}
 	}()
 	return b
+}
+
+// mute makes the connections that there are silent for good.
+func (b *breaker) mute() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.muted = b.connections.Load()
+}
+
+// clog reads nothing from now on, but for a command on each connection that there is: who writes much must wait.
+func (b *breaker) clog() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.clogged = true
 }
 
 // hold keeps answers back from now on.
@@ -856,11 +896,11 @@ func (b *breaker) awaitCommands(n int) {
 	}
 }
 
-// pass lets answers through again.
+// pass lets everything through again.
 func (b *breaker) pass() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.held = false
+	b.held, b.clogged = false, false
 	b.changed.Broadcast()
 }
 

@@ -3,17 +3,22 @@ package pycket_test
 // The faults of the connection that requests share: see lane in redispool.go.
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -375,4 +380,437 @@ func TestAbandonedThenRestarted(t *testing.T) {
 			}
 		})
 	})
+}
+
+// swallow is a host that swallows what asks for a connection, as one that has vanished, or is behind a firewall:
+// its backlog is full.
+func swallow(t *testing.T) net.Listener {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	syscall.CloseOnExec(fd)
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Listen(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	file := os.NewFile(uintptr(fd), "listener")
+	defer file.Close()
+	listener, err := net.FileListener(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	for range 100 {
+		c, err := net.DialTimeout("tcp", listener.Addr().String(), 200*time.Millisecond)
+		if err != nil {
+			return listener
+		}
+		t.Cleanup(func() { c.Close() })
+	}
+	t.Fatal("the backlog does not become full")
+	return nil
+}
+
+// wantInTime wants an operation to fail in time, with a timeout of shortTimeout.
+func wantInTime(t *testing.T, name string, operation func() error) {
+	t.Helper()
+	began := time.Now()
+	wantError(t, operation(), pycket.ErrUnavailable)
+	if took := time.Since(began); took > bound {
+		t.Errorf("%s took %v, and the timeout is %v", name, took, shortTimeout)
+	}
+}
+
+// Connecting is bounded by the timeout, too, where nobody says that it is refused.
+func TestConnectingHangs(t *testing.T) {
+	lost := swallow(t)
+	slots := fakeRedis(t, func(words []string) string { // a cluster of one server, which is lost
+		host, port, _ := net.SplitHostPort(lost.Addr().String())
+		return fmt.Sprintf("*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$%d\r\n%s\r\n:%s\r\n", len(host), host, port)
+	})
+	for name, redis := range map[string]pycket.RedisSettings{
+		"single":         {URL: "redis://" + lost.Addr().String()},
+		"TLS":            {URL: "rediss://" + lost.Addr().String()},
+		"cluster":        {Cluster: []string{slots}},
+		"cluster's seed": {Cluster: []string{lost.Addr().String()}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			redis.Timeout = shortTimeout
+			app := newApp(t, pycket.Settings{Secrets: []string{secret}, Redis: redis})
+			for _, value := range []any{1, string(make([]byte, 20<<10))} { // over the shared connection, and over another
+				wantInTime(t, "Set", func() (err error) {
+					handle(app, httptest.NewRequest("GET", "/", nil), func(s *pycket.SessionManager) { err = s.Set("a", value) })
+					return err
+				})
+			}
+			wantInTime(t, "Ping", func() error { return app.Ping(t.Context()) })
+			wantInTime(t, "RevokeUser", func() error { _, err := app.RevokeUser(t.Context(), "ann"); return err })
+			go app.Ping(t.Context())
+			began := time.Now()
+			app.Close()
+			if took := time.Since(began); took > bound {
+				t.Errorf("Close took %v, and the timeout is %v", took, shortTimeout)
+			}
+		})
+	}
+}
+
+// Who came while somebody else tried to connect has his own time: the next try may be quick.
+func TestLateForSlowConnecting(t *testing.T) {
+	const timeout = 2 * time.Second
+	server := startRedis(t)
+	lost := swallow(t)
+	app := newApp(t, pycket.Settings{Secrets: []string{secret}, Redis: pycket.RedisSettings{URL: "redis://" + lost.Addr().String(), Timeout: timeout}})
+	first := make(chan struct{})
+	go func() {
+		defer close(first)
+		handle(app, httptest.NewRequest("GET", "/", nil), func(s *pycket.SessionManager) { s.Set("a", 1) })
+	}()
+	time.Sleep(timeout * 7 / 10)
+	go func() { // it is there again; the first knocks again when it is too late
+		for {
+			c, err := lost.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				redis, err := net.Dial("tcp", server.addr)
+				if err != nil {
+					return
+				}
+				defer redis.Close()
+				go io.Copy(redis, c)
+				io.Copy(c, redis)
+			}()
+		}
+	}()
+	handle(app, httptest.NewRequest("GET", "/", nil), func(s *pycket.SessionManager) {
+		if err := s.Set("a", 1); err != nil {
+			t.Error(err)
+		}
+	})
+	<-first
+}
+
+// fakeRedis is a server that answers each command as it is told, and not at all if that is "".
+func fakeRedis(t *testing.T, answer func(words []string) string) (addr string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				for in := bufio.NewReader(c); ; {
+					var raw bytes.Buffer
+					if _, err := readCommand(in, &raw); err != nil {
+						return
+					}
+					io.WriteString(c, answer(wordsOf(raw.Bytes())))
+				}
+			}()
+		}
+	}()
+	return listener.Addr().String()
+}
+
+// wordsOf are the words of a command.
+func wordsOf(command []byte) (words []string) {
+	lines := bytes.Split(command, []byte("\r\n"))
+	for i := 2; i < len(lines); i += 2 { // *2 $3 GET $1 a; no word of a fake's has a line's end in it
+		words = append(words, string(lines[i]))
+	}
+	return words
+}
+
+// A connection that goes silent is replaced, although every context ends before the timeout, so that nobody waits
+// until then.
+func TestConnectionGoesSilent(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		for name, pause := range map[string]time.Duration{"under load": 0, "now and then": 100 * time.Millisecond} {
+			t.Run(name, func(t *testing.T) {
+				const timeout, patience = 500 * time.Millisecond, 100 * time.Millisecond
+				breaker := newBreaker(t, server)
+				app := newApp(t, pycket.Settings{Secrets: []string{secret}, Redis: pycket.RedisSettings{URL: "redis://" + breaker.addr, Timeout: timeout}})
+				v := newVisitor(t, app)
+				breaker.mute()
+				began := time.Now()
+				set := func() (err error) {
+					ctx, cancel := context.WithTimeout(t.Context(), patience)
+					defer cancel()
+					r := httptest.NewRequestWithContext(ctx, "GET", "/", nil)
+					r.AddCookie(v.cookie)
+					handle(app, r, func(s *pycket.SessionManager) { err = s.Set("a", 1) })
+					return err
+				}
+				for set() != nil {
+					if time.Since(began) > bound {
+						t.Fatalf("nothing has worked for %v, and the timeout is %v", bound, timeout)
+					}
+					time.Sleep(pause)
+				}
+				if got := breaker.connections.Load(); got != 2 {
+					t.Errorf("%d connections were opened, want 2", got)
+				}
+				for range 10 {
+					if err := set(); err != nil {
+						t.Errorf("after: %v", err)
+					}
+				}
+			})
+		}
+	})
+}
+
+// An answer that comes late, to calls that nobody waits for any more, does not break the connection.
+func TestLateAnswers(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		breaker := newBreaker(t, server)
+		app := newApp(t, pycket.Settings{Secrets: []string{secret}, Redis: pycket.RedisSettings{URL: "redis://" + breaker.addr, Timeout: shortTimeout}})
+		v := newVisitor(t, app)
+		breaker.hold()
+		ctx, cancel := context.WithCancel(t.Context())
+		left := make(chan error)
+		go func() {
+			r := httptest.NewRequestWithContext(ctx, "GET", "/", nil)
+			r.AddCookie(v.cookie)
+			handle(app, r, func(s *pycket.SessionManager) { left <- s.Set("a", 1) })
+		}()
+		breaker.awaitCommands(1)
+		cancel()
+		<-left
+		breaker.pass()
+		time.Sleep(2 * shortTimeout)
+		v.do(func(s *pycket.SessionManager) {
+			if a, err := pycket.Get(s, "a", 0); a != 1 || err != nil {
+				t.Errorf("%v, %v", a, err)
+			}
+		})
+		if got := breaker.connections.Load(); got != 1 {
+			t.Errorf("%d connections were opened, want 1", got)
+		}
+	})
+}
+
+// An answer that comes twice is nobody's the second time, and everybody still gets his own.
+func TestAnswerComesTwice(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		for _, after := range []time.Duration{1, 2 * time.Millisecond} { // with the first, and by itself
+			for _, size := range []int{1, 20 << 10} { // over the shared connection, and over another
+				t.Run(fmt.Sprint(after, size), func(t *testing.T) {
+					breaker := newBreaker(t, server)
+					s := settings(server)
+					s.Redis.URL, s.Redis.MaxConnections = "redis://"+breaker.addr, 2
+					app := newApp(t, s)
+					ann, bob := newVisitor(t, app), newVisitor(t, app)
+					set := func(v *visitor, value string) {
+						v.do(func(s *pycket.SessionManager) {
+							if err := s.Set("a", strings.Repeat(value, size)); err != nil {
+								t.Error(err)
+							}
+						})
+					}
+					get := func(v *visitor) (first string) {
+						v.do(func(s *pycket.SessionManager) {
+							value, err := pycket.Get(s, "a", "")
+							if len(value) != size || err != nil {
+								t.Errorf("%d bytes, %v", len(value), err)
+							}
+							first = value[:min(1, len(value))]
+						})
+						return first
+					}
+					set(ann, "a")
+					set(bob, "b")
+					for i := range 10 {
+						again := breaker.again.Load()
+						breaker.twice.Store(int64(after))
+						if i%2 == 0 {
+							get(ann)
+						} else {
+							set(ann, "a")
+						}
+						for after > 1 && breaker.again.Load() == again {
+							runtime.Gosched()
+						}
+						for range 3 {
+							if got := get(bob) + get(ann); got != "ba" {
+								t.Fatalf("Bob and Ann read %q", got)
+							}
+						}
+					}
+				})
+			}
+		}
+	})
+}
+
+// Who writes, for himself or for others, may go though nobody reads what he writes.
+func TestWritingBlocks(t *testing.T) {
+	bothServers(t, func(t *testing.T, server *redisServer) {
+		for name, test := range map[string]struct {
+			size, callers, times int
+			patience             time.Duration
+		}{
+			"shared connection": {15 << 10, 32, 32, 20 * time.Millisecond}, // 15 MiB, which no kernel keeps
+			"another":           {8 << 20, 2, 1, 500 * time.Millisecond},
+		} {
+			t.Run(name, func(t *testing.T) {
+				breaker := newBreaker(t, server)
+				app := newApp(t, pycket.Settings{
+					Secrets: []string{secret}, Redis: pycket.RedisSettings{URL: "redis://" + breaker.addr, Timeout: 4 * bound},
+					MaxValueBytes: 16 << 20, MaxSessionBytes: 64 << 20,
+				})
+				v := newVisitor(t, app)
+				value := strings.Repeat("x", test.size)
+				breaker.clog()
+				parallel(test.callers, func(i int) {
+					for range test.times {
+						ctx, cancel := context.WithTimeout(t.Context(), test.patience)
+						r := httptest.NewRequestWithContext(ctx, "GET", "/", nil)
+						r.AddCookie(v.cookie)
+						began := time.Now()
+						handle(app, r, func(s *pycket.SessionManager) {
+							// One command on the connection is still read.
+							if err := s.Set(fmt.Sprint("a", i), value); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+								t.Error(err)
+							}
+						})
+						cancel()
+						if took := time.Since(began); took > bound {
+							t.Errorf("it took %v to notice that the context has ended", took)
+							return
+						}
+					}
+				})
+				breaker.pass() // what was begun is carried out
+				for range 1000 {
+					set := 0
+					v.do(func(s *pycket.SessionManager) {
+						keys, err := s.Keys()
+						if err != nil {
+							t.Fatal(err)
+						}
+						set = len(keys) - 1
+					})
+					if set == test.callers {
+						return
+					}
+					time.Sleep(10 * time.Millisecond)
+				}
+				t.Error("what was begun is not carried out")
+			})
+		}
+	})
+}
+
+// narrow is a proxy to a server that lets so many bytes a second of its answers through, of all connections together.
+func narrow(t *testing.T, server *redisServer, rate int) (addr string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	turn := make(chan struct{}, 1) // who waits for it is served in order
+	go func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			redis, err := net.Dial("tcp", server.addr)
+			if err != nil {
+				c.Close()
+				return
+			}
+			c.(*net.TCPConn).SetWriteBuffer(16 << 10)
+			go func() { io.Copy(redis, c); redis.Close() }()
+			go func() {
+				defer c.Close()
+				part := make([]byte, 8<<10)
+				for {
+					n, err := redis.Read(part)
+					if err != nil {
+						return
+					}
+					turn <- struct{}{}
+					time.Sleep(time.Duration(n) * time.Second / time.Duration(rate))
+					c.Write(part[:n])
+					<-turn
+				}
+			}()
+		}
+	}()
+	return listener.Addr().String()
+}
+
+// Large values on a slow network keep those who read them, and nobody else.
+func TestLargeAnswers(t *testing.T) {
+	const readers, size, rate = 32, 256 << 10, 4 << 20 // all at once take two seconds
+	server := startRedis(t)
+	writer := newApp(t, settings(server))
+	s := settings(server)
+	s.Redis.URL, s.Redis.Timeout = "redis://"+narrow(t, server, rate), time.Second
+	app := newApp(t, s)
+	small := newVisitor(t, writer)
+	small.app = app
+	var large [4]*visitor
+	for i := range large {
+		large[i] = newVisitor(t, writer)
+		large[i].do(func(s *pycket.SessionManager) {
+			if err := s.Set("large", strings.Repeat("x", size)); err != nil {
+				t.Fatal(err)
+			}
+		})
+		large[i].app = app
+		large[i].do(func(s *pycket.SessionManager) {
+			if value, err := pycket.Get(s, "large", ""); len(value) != size || err != nil {
+				t.Fatalf("%d bytes, %v", len(value), err)
+			}
+		})
+	}
+	var read atomic.Int64
+	var wg sync.WaitGroup
+	for i := range readers {
+		wg.Go(func() {
+			for began := time.Now(); time.Since(began) < 3*time.Second; {
+				large[i%len(large)].do(func(s *pycket.SessionManager) {
+					if value, err := pycket.Get(s, "large", ""); len(value) == size && err == nil {
+						read.Add(1)
+					}
+				})
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	for n := 0; ; n++ {
+		small.do(func(s *pycket.SessionManager) {
+			if made, err := pycket.Get(s, "made", false); !made || err != nil {
+				t.Errorf("the small read number %d: %v", n, err)
+			}
+			if err := s.Set("n", n); err != nil {
+				t.Errorf("the small write number %d: %v", n, err)
+			}
+		})
+		select {
+		case <-done:
+			t.Logf("%d large reads, %d small ones", read.Load(), n)
+			return
+		default:
+		}
+	}
 }

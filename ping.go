@@ -2,6 +2,7 @@ package pycket
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -43,7 +44,7 @@ type probe struct {
 
 // advised adds to an error what to do about it, where Redis has said enough to know.
 func advised(err error) error {
-	if what := advice(err.Error()); what != "" {
+	if what := advice(err.Error()); what != "" && !errors.Is(err, ErrMisconfigured) { // which has it
 		return fmt.Errorf("%w: %s", err, what)
 	}
 	return err

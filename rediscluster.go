@@ -57,7 +57,7 @@ func (c *redisCluster) do(ctx context.Context, began time.Time, repeatable bool,
 	slot := redisc.Slot(key)
 	server, err := c.serverOf(ctx, slot, deadline)
 	if err != nil {
-		return reply{}, unavailable(err)
+		return reply{}, failure(ctx, err)
 	}
 	pause, followed, asking := firstPause, 0, false
 	for {
@@ -88,7 +88,7 @@ func (c *redisCluster) do(ctx context.Context, began time.Time, repeatable bool,
 		}
 		if !sleep(ctx, pause, deadline) {
 			if ctx.Err() != nil {
-				err = unavailable(ctx.Err())
+				err = failure(ctx, ctx.Err())
 			}
 			return r, err
 		}
@@ -145,8 +145,13 @@ func (c *redisCluster) serverOf(ctx context.Context, slot int, deadline time.Tim
 			return nil, errClosed
 		case server != nil:
 			return server, nil
+		case !first && adviceFor(ignorance) != "": // it will not become better
+			return nil, ignorance
 		case !first && !sleep(ctx, firstPause, deadline):
-			return nil, errors.Join(errNoServer, ignorance, ctx.Err())
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			return nil, errors.Join(errNoServer, ignorance)
 		}
 		timer := time.NewTimer(time.Until(deadline))
 		select {
@@ -285,11 +290,18 @@ type layout struct {
 func (c *redisCluster) ask(address string) (found *layout, err error) {
 	found = new(layout)
 	patience := min(c.timeout, time.Second)
+	var failure error // of connecting
 	server := redisc.Cluster{
 		StartupNodes: []string{address},
 		DialOptions: []redis.DialOption{
-			redis.DialUsername(c.target.username), redis.DialPassword(c.target.password), redis.DialUseTLS(c.target.tls),
-			redis.DialConnectTimeout(patience), redis.DialTLSHandshakeTimeout(patience),
+			redis.DialContextFunc(func(ctx context.Context, network, address string) (net.Conn, error) {
+				ctx, cancel := context.WithTimeout(ctx, patience)
+				defer cancel()
+				var conn net.Conn
+				conn, failure = c.target.connect(ctx, network, address)
+				return conn, failure
+			}),
+			redis.DialUsername(c.target.username), redis.DialPassword(c.target.password),
 			redis.DialReadTimeout(patience), redis.DialWriteTimeout(patience),
 		},
 		LayoutRefresh: func(_, now [redisc.HashSlots][]string) {
@@ -303,6 +315,11 @@ func (c *redisCluster) ask(address string) (found *layout, err error) {
 	}
 	err = withoutArgs(server.Refresh())
 	server.Close()
+	if err != nil && failure != nil {
+		err = failure
+	} else if err != nil { // redisc keeps nothing but its text
+		err = redis.Error(strings.TrimPrefix(err.Error(), "redisc: all nodes failed\n"))
+	}
 	return found, err
 }
 
@@ -344,7 +361,7 @@ func (c *redisCluster) probes(ctx context.Context, began time.Time) (list []prob
 	left := map[*redisPool]bool{}
 	for slot := range slots {
 		if slots[slot], err = c.serverOf(ctx, slot, began.Add(c.timeout)); err != nil {
-			return nil, unavailable(err)
+			return nil, failure(ctx, err)
 		}
 		left[slots[slot]] = true
 	}

@@ -5,13 +5,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/url"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,6 +28,13 @@ type redisConn struct {
 	socket net.Conn
 	in     *bufio.Reader
 	reused bool // it has carried out a command
+
+	size int // of the whole reply that the buffer begins with, if whole has just found one
+
+	// A reply that is not whole, or does not fit into the buffer, is gathered here: whoever reads it may go, and
+	// another go on. partial is what has come of it, of which so many bytes are whole items; so many are missing.
+	partial         []byte
+	parsed, missing int
 
 	// Deadlines are set ahead, for many commands: setting one costs as much as parsing a reply.
 	readUntil, writeUntil time.Time
@@ -50,22 +56,24 @@ const readBuffer = 16 << 10
 // are there long before.
 const patience = 5 * time.Millisecond
 
-// await waits for a reply to begin. Nothing is lost if it ends without one: the error is then the
-// context's, and the connection is as good as before.
+// await waits for a whole reply. Nothing is lost if it ends without one: the error is then the context's, or
+// that the deadline has passed, and the connection is as good as before. What has come by now is read, however
+// late it is.
 func (c *redisConn) await(ctx context.Context, deadline time.Time) error {
-	if c.in.Buffered() > 0 {
+	if c.whole() {
 		return nil
 	}
-	if now := time.Now(); c.readUntil.Before(now.Add(patience/2)) || c.readUntil.After(now.Add(patience)) || c.readUntil.After(deadline) {
-		soon := now.Add(patience)
-		if deadline.Before(soon) {
-			soon = deadline
-		}
+	now := time.Now()
+	soon := now.Add(patience)
+	if deadline.Before(soon) {
+		deadline = soon
+	}
+	if c.readUntil.Before(now.Add(patience/2)) || c.readUntil.After(soon) {
 		if err := c.setReadDeadline(soon); err != nil {
 			return err
 		}
 	}
-	if _, err := c.in.Peek(1); err == nil || c.readUntil == deadline || !errors.Is(err, os.ErrDeadlineExceeded) {
+	if err := c.fill(); err == nil || !c.readUntil.Before(deadline) || !errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
 	}
 	if err := c.setReadDeadline(deadline); err != nil {
@@ -76,7 +84,7 @@ func (c *redisConn) await(ctx context.Context, deadline time.Time) error {
 		c.socket.SetReadDeadline(time.Unix(1, 0))
 		close(interrupted)
 	})
-	_, err := c.in.Peek(1)
+	err := c.fill()
 	if stop() {
 		return err
 	}
@@ -85,7 +93,7 @@ func (c *redisConn) await(ctx context.Context, deadline time.Time) error {
 	if err != nil {
 		return ctx.Err()
 	}
-	return c.setReadDeadline(deadline)
+	return nil
 }
 
 func (c *redisConn) setReadDeadline(t time.Time) error {
@@ -102,65 +110,110 @@ func (c *redisConn) mayWrite(deadline time.Time, slack time.Duration) error {
 	return c.socket.SetWriteDeadline(deadline)
 }
 
-// receive reads one reply, of which await has seen the beginning.
-func (c *redisConn) receive(deadline time.Time) (reply, error) {
-	buffered, _ := c.in.Peek(c.in.Buffered())
-	if size := frameSize(buffered); size > 0 {
-		frame := buffered[:size]
-		if frame[0] != ':' { // a number is read where it stands
-			frame = append([]byte(nil), frame...)
-		}
-		r, err := parseReply(frame)
-		c.in.Discard(size)
-		return r, err
+// receive takes the reply that await has waited for.
+func (c *redisConn) receive() (reply, error) {
+	if c.partial != nil {
+		frame := c.partial
+		c.partial = nil
+		return parseReply(frame)
 	}
-	// The rest is still on its way.
-	if err := c.setReadDeadline(deadline); err != nil {
-		return reply{}, err
+	frame, _ := c.in.Peek(c.size)
+	if frame[0] != ':' { // a number is read where it stands
+		frame = append([]byte(nil), frame...)
 	}
-	frame, err := c.readFrame(nil)
-	if err != nil {
-		return reply{}, err
-	}
-	return parseReply(frame)
+	r, err := parseReply(frame)
+	c.in.Discard(c.size)
+	return r, err
 }
 
-// readFrame appends a whole reply to frame.
-func (c *redisConn) readFrame(frame []byte) ([]byte, error) {
-	line, err := c.in.ReadSlice('\n')
-	if err != nil {
-		return nil, err
-	}
-	frame = append(frame, line...)
-	n, header := bulk(line)
-	switch {
-	case header == 0:
-		return nil, errProtocol
-	case line[0] == '$' && n >= 0:
-		for left := n + 2; left > 0; { // memory is taken as bytes arrive, and not because they are promised
-			have, part := len(frame), min(left, 64<<10)
-			frame = slices.Grow(frame, part)[:have+part]
-			if _, err := io.ReadFull(c.in, frame[have:]); err != nil {
-				return nil, err
-			}
-			left -= part
-		}
-	case line[0] == '*' && len(frame) > len(line): // the scripts make no list in a list
-		return nil, errProtocol
-	case line[0] == '*':
-		for range n {
-			if frame, err = c.readFrame(frame); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return frame, nil
-}
-
-// whole tells whether a whole reply is in the buffer, so that reading it does not block.
+// whole reports whether a whole reply is there.
 func (c *redisConn) whole() bool {
+	if c.partial != nil {
+		return c.missing == 0
+	}
 	buffered, _ := c.in.Peek(c.in.Buffered())
-	return frameSize(buffered) > 0
+	c.size = frameSize(buffered)
+	return c.size > 0
+}
+
+// fill reads until a whole reply is there. What has come is kept if it ends with an error before.
+func (c *redisConn) fill() error {
+	for !c.whole() {
+		if c.in.Buffered() > 0 {
+			if err := c.gather(); err != nil {
+				return err
+			}
+			if c.missing == 0 {
+				return nil
+			}
+		}
+		if _, err := c.in.Peek(1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// surplus reports whether something has been read although no command waits for its reply: then there is no
+// telling which of the next is whose.
+func (c *redisConn) surplus() bool { return c.partial != nil || c.in.Buffered() > 0 }
+
+// usable reports whether a connection that waits for nothing has said nothing and is open. A new one may have
+// something to say before it is asked.
+func (c *redisConn) usable() bool {
+	if !c.reused {
+		return stillOpen(c.socket, true)
+	}
+	if c.surplus() || !stillOpen(c.socket, false) {
+		return false
+	}
+	if _, ok := c.socket.(*tls.Conn); !ok {
+		return true
+	}
+	c.setReadDeadline(time.Unix(1, 0)) // what has been received, and not decrypted, is still in there
+	_, err := c.in.Peek(1)
+	return errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// gather takes what is in the buffer of a reply that is not whole: all that is there, or up to the reply's end.
+func (c *redisConn) gather() error {
+	if c.partial == nil {
+		c.partial, c.parsed, c.missing = make([]byte, 0, c.in.Buffered()), 0, 1
+	}
+	for c.missing > 0 {
+		line := c.partial[c.parsed:]
+		n, size := bulk(line)
+		if size > readBuffer || size == 0 && (len(line) > readBuffer || bytes.HasSuffix(line, []byte("\n"))) {
+			return errProtocol
+		}
+		switch {
+		case size == 0: // not all of the line is there
+		case line[0] == '$' && n >= 0:
+			size += n + 2
+		case line[0] == '*' && c.parsed > 0: // the scripts make no list in a list
+			return errProtocol
+		}
+		if size > 0 && len(line) >= size {
+			if line[0] == '*' {
+				c.missing += max(n, 0)
+			}
+			c.parsed += size
+			c.missing--
+			continue
+		}
+		buffered, _ := c.in.Peek(c.in.Buffered())
+		if len(buffered) == 0 {
+			return nil
+		}
+		if size > 0 {
+			buffered = buffered[:min(size-len(line), len(buffered))]
+		} else if end := bytes.IndexByte(buffered, '\n'); end >= 0 {
+			buffered = buffered[:end+1]
+		}
+		c.partial = append(c.partial, buffered...) // memory is taken as bytes arrive, and not because they are promised
+		c.in.Discard(len(buffered))
+	}
+	return nil
 }
 
 // frameSize is the size of the reply that b begins with, or 0 if not all of it is there.
@@ -242,7 +295,7 @@ const maxReply = 512 << 20
 func (c *redisConn) Do(string, ...any) (any, error) { return c, nil }
 
 // carryOut sends one command and reads its reply.
-func (c *redisConn) carryOut(ctx context.Context, deadline time.Time, command string, args []any) (reply, error) {
+func (c *redisConn) carryOut(deadline time.Time, command string, args []any) (reply, error) {
 	err := c.mayWrite(deadline, 0)
 	if err == nil {
 		err = c.Send(command, args...)
@@ -251,11 +304,11 @@ func (c *redisConn) carryOut(ctx context.Context, deadline time.Time, command st
 		err = c.Flush()
 	}
 	if err == nil {
-		err = c.await(ctx, deadline)
+		err = c.await(context.Background(), deadline)
 	}
 	var r reply
 	if err == nil {
-		r, err = c.receive(deadline)
+		r, err = c.receive()
 	}
 	if err != nil {
 		c.Close()
@@ -277,15 +330,11 @@ type brokenError struct {
 
 func (e *brokenError) Error() string { return e.cause.Error() }
 func (e *brokenError) Unwrap() error { return e.cause }
-func (e *brokenError) timeout() bool { return errors.Is(e.cause, os.ErrDeadlineExceeded) }
 
-// deadlineContext is a context with an earlier deadline and no timer: dialing heeds the deadline.
-type deadlineContext struct {
-	context.Context
-	deadline time.Time
+// timedOut reports whether an error is that of a deadline that has passed: of a connection, or of connecting.
+func timedOut(err error) bool {
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
 }
-
-func (c deadlineContext) Deadline() (time.Time, bool) { return c.deadline, true }
 
 // greeter keeps redigo's greeting (AUTH, SELECT) within the deadline of the operation it is for.
 type greeter struct {
@@ -366,16 +415,11 @@ func (t redisTarget) dial(ctx context.Context, db int) (redis.Conn, error) {
 	var socket net.Conn
 	greeting, err := redis.DialContext(ctx, t.network, t.address,
 		redis.DialContextFunc(func(ctx context.Context, network, address string) (net.Conn, error) {
-			dialer := net.Dialer{Deadline: deadline}
-			c, err := dialer.DialContext(ctx, network, address)
+			c, err := t.connect(ctx, network, address)
 			if err != nil {
 				return nil, err
 			}
 			c.SetDeadline(deadline)
-			if t.tls { // here and not by redigo, which would keep the decrypting reader to itself
-				host, _, _ := net.SplitHostPort(address)
-				c = tls.Client(c, &tls.Config{ServerName: host})
-			}
 			socket = c
 			return greeter{c, deadline}, nil
 		}),
@@ -424,3 +468,125 @@ func (t redisTarget) selectDatabase(c redis.Conn, db int) error {
 	}
 	return nil
 }
+
+// connect connects, by TLS if the URL says so: here and not by redigo, which would keep the decrypting reader to
+// itself.
+func (t redisTarget) connect(ctx context.Context, network, address string) (net.Conn, error) {
+	c, err := new(net.Dialer).DialContext(ctx, network, address)
+	if err != nil || !t.tls {
+		return c, err
+	}
+	host, _, _ := net.SplitHostPort(address)
+	encrypted := tls.Client(c, &tls.Config{ServerName: host})
+	// A Redis without TLS takes the greeting for the beginning of a command and waits for its end. Who is not
+	// answered for a while asks whether it is one.
+	shaking, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	after := plainAfter
+	if deadline, ok := ctx.Deadline(); ok {
+		after = min(after, time.Until(deadline)/2)
+	}
+	doubt := time.AfterFunc(after, func() {
+		if speaksPlain(shaking, network, address) {
+			cancel(errPlain)
+		}
+	})
+	defer doubt.Stop()
+	err = encrypted.HandshakeContext(shaking)
+	if err == nil {
+		return encrypted, nil
+	}
+	c.Close()
+	var certificate *tls.CertificateVerificationError
+	switch {
+	case context.Cause(shaking) == errPlain:
+		return nil, errPlain
+	case errors.As(err, &certificate), isAlert(err):
+	case timedOut(err):
+		return nil, fmt.Errorf("the server took the connection and did not answer the TLS handshake; it may not speak TLS: %w", err)
+	case ctx.Err() == nil && speaksPlain(ctx, network, address):
+		return nil, errPlain
+	}
+	return nil, fmt.Errorf("TLS handshake: %w", err)
+}
+
+// plainAfter is when a TLS handshake that is not answered gives rise to doubt.
+const plainAfter = 250 * time.Millisecond
+
+var errPlain = errors.New("the server speaks without TLS")
+
+// speaksPlain reports whether a server answers as Redis does without TLS.
+func speaksPlain(ctx context.Context, network, address string) bool {
+	c, err := new(net.Dialer).DialContext(ctx, network, address)
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	defer context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })()
+	var first [1]byte
+	if _, err := c.Write([]byte("PING\r\n")); err != nil {
+		return false
+	}
+	_, err = c.Read(first[:])
+	return err == nil && (first[0] == '+' || first[0] == '-')
+}
+
+// isAlert reports whether the other side has refused TLS as it was offered, or this one what it was answered.
+func isAlert(err error) bool {
+	var refused *net.OpError
+	return errors.As(err, &refused) && (refused.Op == "remote error" || refused.Op == "local error")
+}
+
+// adviceFor says what to do about an error of a Redis that is there and set up in a way that can't work; "" for
+// any other.
+func adviceFor(err error) string {
+	var refused redis.Error
+	if errors.As(err, &refused) {
+		for _, known := range refusals {
+			if strings.Contains(string(refused), known.text) {
+				return known.advice
+			}
+		}
+		return ""
+	}
+	var unknown x509.UnknownAuthorityError
+	var name x509.HostnameError
+	var certificate *tls.CertificateVerificationError
+	var noTLS tls.RecordHeaderError
+	switch {
+	case errors.Is(err, errPlain), errors.As(err, &noTLS):
+		return "use redis:// in Redis.URL and not rediss://, or the port on which the server speaks TLS"
+	case errors.As(err, &unknown):
+		return "put the CA of the server's certificate among those that this machine trusts, or its file into the environment as SSL_CERT_FILE"
+	case errors.As(err, &name):
+		return "use the name in the server's certificate as the host of Redis.URL"
+	case errors.As(err, &certificate):
+		return "give the server a certificate that is valid"
+	case isAlert(err):
+		return "let the server accept TLS 1.2 or 1.3 without a certificate of the client's (tls-auth-clients no)"
+	}
+	return ""
+}
+
+// refusals are what Redis says when it is set up in a way that can't work.
+var refusals = []struct{ text, advice string }{
+	{"WRONGPASS", adviceOnPassword},
+	{"NOAUTH", adviceOnPassword},
+	{"invalid password", adviceOnPassword},
+	{"unauthenticated", adviceOnPassword}, // of a command that is large
+	{"AUTH <password> called", "leave the password in Redis.URL away, or give it a user, as in redis://user:password@host: the server asks for none"},
+	{"no password is set", "leave the password in Redis.URL away: the server asks for none"},
+	{"NOPERM", adviceOnRights},
+	{"ACL failure in script", adviceOnRights},
+	{"The user executing the script can't", adviceOnRights},
+	{"DENIED", "give the server a password (requirepass) and put it into Redis.URL, or bind it to an address that only this application reaches"},
+	{"DB index is out of range", "use numbers of databases that the server has in Redis.DBSessions and Redis.DBNotifications: where there is one, 0 for both"},
+	{"invalid DB index", "use numbers of databases that the server has in Redis.DBSessions and Redis.DBNotifications: where there is one, 0 for both"},
+	{"SELECT is not allowed in cluster mode", "name the servers of the cluster in Redis.Cluster"},
+	{"cluster support disabled", "leave Redis.Cluster away, and name the server in Redis.URL"},
+}
+
+const (
+	adviceOnPassword = "put the user and password that the server knows into Redis.URL, as in redis://user:password@host" // #nosec G101 -- an example
+	adviceOnRights   = "give the user in Redis.URL the rights that docs/settings.md lists, on the keys under Redis.Prefix, by ACL SETUSER"
+)

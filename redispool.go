@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gomodule/redigo/redis"
@@ -39,8 +41,8 @@ type RedisSettings struct {
 	Prefix string
 
 	// MaxConnections is how many connections are open to Redis at most. 0 means 64. Few are used: the
-	// commands of many requests share one, and only what is large gets one to itself, and waits for it
-	// if all are in use. In a cluster it is a number for each server.
+	// commands of many requests share one, and only what is large, or is of a session that was seen to be, gets
+	// one to itself, and waits for it if all are in use. In a cluster it is a number for each server.
 	MaxConnections int
 
 	// Timeout bounds every operation, waiting and dialing included; those on all sessions of an account, each
@@ -57,8 +59,9 @@ const (
 	// idle connections after five minutes do it in silence.
 	idleClose = 4 * time.Minute
 
-	// idleCheck is how long a connection may have been unused before it is looked at (stillOpen) when
-	// it is used again. The look costs one system call and no round trip.
+	// idleCheck is how long a connection on which replies are still to come may have been unused before it is
+	// looked at (stillOpen) when it is used again. One on which none are is looked at always: that costs one
+	// system call and no round trip.
 	idleCheck = 10 * time.Millisecond
 )
 
@@ -85,13 +88,15 @@ type redisClient interface {
 //
 // The commands of many requests go over one shared connection, the lane, written together and answered
 // in order: that spares both sides most of their system calls. Commands that are large, and would keep
-// the others waiting, get a connection of the pool to themselves.
+// the others waiting, get a connection of the pool to themselves, and so do those on a key whose commands or
+// answers were large before.
 type redisPool struct {
 	address string
 	pool    redis.Pool
 	lane    lane
 	slots   chan struct{} // one for each connection in use besides the lane's
 	timeout time.Duration
+	large   largeKeys
 }
 
 var (
@@ -186,8 +191,8 @@ func newRedisPool(target redisTarget, db, connections int, timeout time.Duration
 		MaxIdle:     connections,
 		IdleTimeout: idleClose,
 		DialContext: func(ctx context.Context) (redis.Conn, error) { return target.dial(ctx, db) },
-		TestOnBorrow: func(c redis.Conn, lastUsed time.Time) error {
-			if conn := c.(*redisConn); time.Since(lastUsed) > idleCheck && !stillOpen(conn.socket, !conn.reused) {
+		TestOnBorrow: func(c redis.Conn, _ time.Time) error {
+			if !c.(*redisConn).usable() {
 				return net.ErrClosed
 			}
 			return nil
@@ -198,7 +203,7 @@ func newRedisPool(target redisTarget, db, connections int, timeout time.Duration
 	return p
 }
 
-func (p *redisPool) do(ctx context.Context, began time.Time, repeatable bool, _, command string, args ...any) (reply, error) {
+func (p *redisPool) do(ctx context.Context, began time.Time, repeatable bool, key, command string, args ...any) (reply, error) {
 	deadline := began.Add(p.timeout)
 	if now := time.Now(); now.Sub(began) > p.timeout/10 {
 		// It took others to come here. That little time is left is no reason to take the connection, which
@@ -206,30 +211,32 @@ func (p *redisPool) do(ctx context.Context, began time.Time, repeatable bool, _,
 		if !now.Before(deadline) {
 			return reply{}, unavailable(os.ErrDeadlineExceeded)
 		}
-		limited, cancel := context.WithDeadline(ctx, deadline)
+		limited, cancel := context.WithDeadlineCause(ctx, deadline, errOwnLimit)
 		defer cancel()
 		ctx, began, deadline = limited, now, now.Add(p.timeout)
 	}
 	try := p.lane.do
-	if cap(p.slots) > 0 && isLarge(args) {
-		if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
-			deadline = d
-		}
+	mark := maphash.String(largeSeed, key)
+	if cap(p.slots) > 0 && (sizeOf(args) > largeCommand || p.large.has(mark)) {
 		try = p.doAlone
+		p.large.add(mark)
 	}
 	r, err := try(ctx, began, deadline, command, args)
+	if len(r.text) > largeCommand {
+		p.large.add(mark)
+	}
 	if err == nil {
 		return r, r.err()
 	}
 	var broken *brokenError
-	for tries := 1; repeatable && errors.As(err, &broken) && ctx.Err() == nil && !broken.timeout() && (broken.reused || tries < maxTries); tries++ {
+	for tries := 1; repeatable && errors.As(err, &broken) && ctx.Err() == nil && time.Now().Before(deadline) && (broken.reused || tries < maxTries); tries++ {
 		r, err = try(ctx, began, deadline, command, args)
 	}
-	return r, outcome(r, err, repeatable)
+	return r, outcome(ctx, r, err, repeatable)
 }
 
 // outcome is the error of a command that was begun.
-func outcome(r reply, err error, repeatable bool) error {
+func outcome(ctx context.Context, r reply, err error, repeatable bool) error {
 	if err == nil {
 		return r.err()
 	}
@@ -237,17 +244,46 @@ func outcome(r reply, err error, repeatable bool) error {
 	if errors.As(err, &broken) && !repeatable {
 		err = fmt.Errorf("the command may have been carried out: %w", err)
 	}
+	return failure(ctx, err)
+}
+
+// errOwnLimit is the cause of contexts that end since the library's own time is up.
+var errOwnLimit = errors.New("the timeout has passed")
+
+// failure marks an error as ErrUnavailable, unless it is that of the caller's context, which has ended: then Redis
+// is not to blame.
+func failure(ctx context.Context, err error) error {
+	if ended := ctx.Err(); ended != nil && errors.Is(err, ended) && context.Cause(ctx) != errOwnLimit {
+		return err
+	}
 	return unavailable(err)
 }
 
 // maxTries is how often a repeatable command is begun on connections that break when they are new.
 const maxTries = 3
 
-// largeCommand is the size above which a command has a connection to itself.
-const largeCommand = 16 << 10
+const (
+	// largeCommand is the size above which a command has a connection to itself, and an answer above which those
+	// that follow on the same key have.
+	largeCommand = 16 << 10
 
-func isLarge(args []any) bool {
-	size := 0
+	// surelySent is how many bytes a kernel takes, though nobody reads them, without keeping the writer waiting.
+	surelySent = 32 << 10
+)
+
+// largeKeys remember by a hash which keys had large commands or answers: the next answers may be large too, and would
+// keep the others on the shared connection waiting. The first answer from a key is not known to be large. What is
+// remembered of one key may be forgotten for another, and takes no memory that grows.
+type largeKeys [1 << 12]atomic.Uint64
+
+var largeSeed = maphash.MakeSeed()
+
+func (l *largeKeys) has(mark uint64) bool { return l[mark%uint64(len(l))].Load() == mark }
+
+func (l *largeKeys) add(mark uint64) { l[mark%uint64(len(l))].Store(mark) }
+
+// sizeOf is about how many bytes a command is.
+func sizeOf(args []any) (size int) {
 	for _, arg := range args {
 		switch arg := arg.(type) {
 		case string:
@@ -256,7 +292,7 @@ func isLarge(args []any) bool {
 			size += len(arg)
 		}
 	}
-	return size > largeCommand
+	return size
 }
 
 // notMaster tells whether Redis said that it is not, or not yet, the one to ask: after a failover behind
@@ -312,35 +348,59 @@ func withoutArgs(err error) error {
 }
 
 // doAlone carries out a command on a connection of its own.
-func (p *redisPool) doAlone(ctx context.Context, _, deadline time.Time, command string, args []any) (r reply, err error) {
-	err = p.alone(ctx, deadline, func(conn *redisConn) error {
-		r, err = conn.carryOut(ctx, deadline, command, args)
-		return err
+func (p *redisPool) doAlone(ctx context.Context, _, deadline time.Time, command string, args []any) (reply, error) {
+	return p.alone(ctx, deadline, func(conn *redisConn) (reply, error) {
+		return conn.carryOut(deadline, command, args)
 	})
-	return r, err
 }
 
 // doAsking carries out a command on a key that is about to come to this server of a cluster.
-func (p *redisPool) doAsking(ctx context.Context, deadline time.Time, repeatable bool, command string, args []any) (r reply, err error) {
-	err = p.alone(ctx, deadline, func(conn *redisConn) error {
-		if _, err := conn.carryOut(ctx, deadline, "ASKING", nil); err != nil {
-			return errors.Unwrap(err) // the command itself was not begun
+func (p *redisPool) doAsking(ctx context.Context, deadline time.Time, repeatable bool, command string, args []any) (reply, error) {
+	r, err := p.alone(ctx, deadline, func(conn *redisConn) (reply, error) {
+		if _, err := conn.carryOut(deadline, "ASKING", nil); err != nil {
+			return reply{}, errors.Unwrap(err) // the command itself was not begun
 		}
-		r, err = conn.carryOut(ctx, deadline, command, args)
-		return err
+		return conn.carryOut(deadline, command, args)
 	})
-	return r, outcome(r, err, repeatable)
+	return r, outcome(ctx, r, err, repeatable)
 }
 
-// alone lends a connection of the pool.
-func (p *redisPool) alone(ctx context.Context, deadline time.Time, use func(*redisConn) error) error {
+// alone has something done on a connection of the pool, by a goroutine: what is large may take its time to be
+// written, and the caller is free to go. What was begun goes on without him.
+func (p *redisPool) alone(ctx context.Context, deadline time.Time, use func(*redisConn) (reply, error)) (reply, error) {
+	var begun atomic.Bool // or given up
+	var r reply
+	var err error
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		r, err = p.lend(ctx, deadline, func(conn *redisConn) (reply, error) {
+			if !begun.CompareAndSwap(false, true) {
+				return reply{}, ctx.Err()
+			}
+			return use(conn)
+		})
+	}()
+	select {
+	case <-ended:
+		return r, err
+	case <-ctx.Done():
+		if begun.CompareAndSwap(false, true) {
+			return reply{}, ctx.Err()
+		}
+		return reply{}, &brokenError{ctx.Err(), false}
+	}
+}
+
+// lend lends a connection of the pool.
+func (p *redisPool) lend(ctx context.Context, deadline time.Time, use func(*redisConn) (reply, error)) (reply, error) {
 	if err := p.acquire(ctx, deadline); err != nil {
-		return err
+		return reply{}, err
 	}
 	defer func() { <-p.slots }()
 	borrowed, conn, err := p.borrow(ctx, deadline)
 	if err != nil {
-		return err
+		return reply{}, err
 	}
 	defer borrowed.Close()
 	return use(conn)
@@ -348,8 +408,14 @@ func (p *redisPool) alone(ctx context.Context, deadline time.Time, use func(*red
 
 // borrow takes a connection out of redigo's pool, which hides it but for its answer to Do.
 func (p *redisPool) borrow(ctx context.Context, deadline time.Time) (redis.Conn, *redisConn, error) {
-	borrowed, err := p.pool.GetContext(deadlineContext{ctx, deadline})
+	limited, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	borrowed, err := p.pool.GetContext(limited)
 	if err != nil {
+		if own, ok := ctx.Deadline(); ok && own.Before(deadline) && timedOut(err) { // net has a timer of its own for it
+			<-ctx.Done()
+			err = ctx.Err()
+		}
 		return nil, nil, err
 	}
 	conn, err := borrowed.Do("")
@@ -409,6 +475,7 @@ type lane struct {
 	leaving    bool    // the connection is to be given up when all that was written is answered
 	queue      []*call // not yet written
 	waiting    []*call // written, oldest first; replies come in this order
+	unanswered int     // the size of what is waiting
 	writing    bool    // somebody writes, or is about to
 	reading    bool    // somebody reads, or was woken to
 	lastUsed   time.Time
@@ -419,10 +486,11 @@ type lane struct {
 	emptied    sync.Cond // callers has become 0
 }
 
-// A call is a command on its way. Its fields but the first three are guarded by lane.mu.
+// A call is a command on its way. Its fields but the first four are guarded by lane.mu.
 type call struct {
 	command  string
 	args     []any
+	size     int
 	deadline time.Time
 
 	reply     reply
@@ -448,7 +516,7 @@ func (c *call) signal() {
 // do carries out one command.
 func (l *lane) do(ctx context.Context, now, deadline time.Time, command string, args []any) (reply, error) {
 	c := calls.Get().(*call)
-	c.command, c.args, c.deadline = command, args, deadline
+	c.command, c.args, c.size, c.deadline = command, args, sizeOf(args), deadline
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -468,7 +536,7 @@ func (l *lane) do(ctx context.Context, now, deadline time.Time, command string, 
 	case l.conn == nil:
 		l.connect(deadline)
 	case !l.writing && !l.leaving:
-		l.write()
+		l.write(true)
 	}
 	for !c.done {
 		if c.reader {
@@ -503,13 +571,23 @@ func (l *lane) do(ctx context.Context, now, deadline time.Time, command string, 
 var calls = sync.Pool{New: func() any { return &call{wake: make(chan struct{}, 1)} }}
 
 // retire gives up a connection that has been unused for so long that a firewall may have forgotten it,
-// or that Redis has closed meanwhile.
+// that Redis has closed meanwhile, or that has said what it was not asked.
 func (l *lane) retire(now time.Time) {
 	if l.conn == nil || l.writing || l.reading || len(l.queue) > 0 {
 		return
 	}
 	idle, left := now.Sub(l.lastUsed), len(l.waiting) > 0 // left by calls that were abandoned
-	if l.leaving || idle > idleClose || idle > idleCheck && !stillOpen(l.conn.socket, left || !l.conn.reused) {
+	good := !l.leaving && idle <= idleClose
+	switch {
+	case !good:
+	case !left:
+		good = l.conn.usable()
+	case now.After(l.waiting[0].deadline):
+		good = pending(l.conn.socket)
+	case idle > idleCheck:
+		good = stillOpen(l.conn.socket, true)
+	}
+	if !good {
 		l.waiting = nil
 		l.hangUp()
 	}
@@ -523,12 +601,13 @@ func (l *lane) hangUp() {
 	}
 	l.conn.Close()
 	l.borrowed.Close()
-	l.conn, l.borrowed, l.leaving = nil, nil, false
+	l.conn, l.borrowed, l.leaving, l.unanswered = nil, nil, false, 0
 }
 
 // write writes what is queued, until nothing is. If there is company, it lets the goroutines that are
-// ready run first: they may have something to write too.
-func (l *lane) write() {
+// ready run first: they may have something to write too. A caller who could be kept waiting by that leaves it to
+// another goroutine, so that he is free to go.
+func (l *lane) write(caller bool) {
 	l.writing = true
 	for len(l.queue) > 0 && l.conn != nil && !l.leaving {
 		if len(l.queue)+len(l.waiting) > 1 {
@@ -539,14 +618,29 @@ func (l *lane) write() {
 				break
 			}
 		}
-		batch := l.queue
-		l.queue = nil
-		batch = slices.DeleteFunc(batch, func(c *call) bool { return c.abandoned })
-		if len(batch) == 0 {
+		l.queue = slices.DeleteFunc(l.queue, func(c *call) bool { return c.abandoned })
+		if len(l.queue) == 0 {
 			break
 		}
+		size := l.unanswered
+		for _, c := range l.queue {
+			size += c.size
+		}
+		if caller && size > surelySent {
+			go func() {
+				l.mu.Lock()
+				defer l.mu.Unlock()
+				l.write(false)
+			}()
+			return
+		}
+		batch := l.queue
+		l.queue, l.unanswered = nil, size
 		l.waiting = append(l.waiting, batch...)
 		conn, deadline := l.conn, batch[0].deadline
+		if !caller { // nobody who is about to read
+			l.passReading()
+		}
 		l.mu.Unlock()
 		err := conn.mayWrite(deadline, l.pool.timeout/2)
 		for _, c := range batch {
@@ -597,37 +691,40 @@ func (l *lane) giveUp() {
 }
 
 // read reads replies until the caller's own call is done. It gives the reading up before it returns; its
-// error says that the context has ended.
+// error says that the context has ended, or the caller's time.
 func (l *lane) read(ctx context.Context, own *call) error {
 	conn := l.conn
 	for !own.done {
-		deadline := own.deadline
-		if first := l.waiting[0]; first.deadline.Before(deadline) && !first.abandoned {
-			deadline = first.deadline
+		// Whose time is up is not always the oldest, and abandoned calls count as others do: the connection is
+		// dead if it does not answer them.
+		first := l.waiting[0].deadline
+		until := first
+		if own.deadline.Before(until) {
+			until = own.deadline
 		}
 		l.mu.Unlock()
+		err := conn.await(ctx, until)
 		var r reply
-		err := conn.await(ctx, deadline)
-		interrupted := err != nil && ctx.Err() != nil && !errors.Is(err, os.ErrDeadlineExceeded)
 		if err == nil {
-			r, err = conn.receive(deadline)
+			r, err = conn.receive()
 		}
 		l.mu.Lock()
 		switch {
 		case l.conn != conn: // it broke while nobody held the lock, and all calls are done
 			return nil
-		case interrupted:
+		case err == nil:
+			l.deliver(r)
+		case err == ctx.Err(), errors.Is(err, os.ErrDeadlineExceeded) && time.Now().Before(first):
 			l.reading, own.reader = false, false
 			return err
-		case err != nil:
+		default:
 			l.broke(conn, err)
 			return nil
 		}
-		l.deliver(r)
 	}
 	// What has come already is handed out at once: others need not be woken only to read it.
 	for l.conn == conn && len(l.waiting) > 0 && conn.whole() {
-		r, err := conn.receive(own.deadline)
+		r, err := conn.receive()
 		if err != nil {
 			l.broke(conn, err)
 			return nil
@@ -636,6 +733,9 @@ func (l *lane) read(ctx context.Context, own *call) error {
 	}
 	if l.conn == conn {
 		l.reading, own.reader = false, false
+		if len(l.waiting) == 0 && conn.surplus() {
+			l.giveUp()
+		}
 		l.passReading()
 	}
 	return nil
@@ -646,6 +746,7 @@ func (l *lane) deliver(r reply) {
 	c := l.waiting[0]
 	l.waiting[0] = nil
 	l.waiting = l.waiting[1:]
+	l.unanswered -= c.size
 	l.conn.reused, l.failures = true, 0
 	if r.notMaster() {
 		l.leaving = true
@@ -715,7 +816,7 @@ func (l *lane) connect(deadline time.Time) {
 		if err != nil {
 			l.failed()
 			// Who came while this was tried, and has time left, has another try if it only took too long.
-			slow, now := errors.Is(err, os.ErrDeadlineExceeded), time.Now()
+			slow, now := timedOut(err), time.Now()
 			l.queue = slices.DeleteFunc(l.queue, func(c *call) bool {
 				if slow && c.deadline.After(now) && !c.abandoned {
 					return false
@@ -734,7 +835,7 @@ func (l *lane) connect(deadline time.Time) {
 			return
 		}
 		if !l.writing {
-			l.write()
+			l.write(false)
 		}
 	}()
 }

@@ -2,13 +2,20 @@ package pycket_test
 
 import (
 	"context"
+	"crypto/tls"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -456,4 +463,200 @@ func TestWhereThingsLie(t *testing.T) {
 			})
 		}
 	})
+}
+
+// A client that hangs up is no outage: the error is the context's own, and says if a command may have been carried
+// out. What takes longer than the timeout is one, whatever the context says later.
+func TestClientHangsUp(t *testing.T) {
+	server := startRedis(t)
+	lost := swallow(t)
+	app := func(redis pycket.RedisSettings) *pycket.App {
+		return newApp(t, pycket.Settings{Secrets: []string{secret}, Redis: redis})
+	}
+	for name, test := range map[string]struct {
+		redis pycket.RedisSettings
+		held  bool // the command is written, and not answered
+	}{
+		"connecting":            {pycket.RedisSettings{URL: "redis://" + lost.Addr().String()}, false},
+		"connecting to cluster": {pycket.RedisSettings{Cluster: []string{lost.Addr().String()}}, false},
+		"waiting":               {pycket.RedisSettings{}, true},
+	} {
+		for _, value := range []any{1, strings.Repeat("x", 20<<10)} { // over the shared connection, and over another
+			for _, cause := range []error{context.Canceled, context.DeadlineExceeded} {
+				t.Run(fmt.Sprintf("%s, %T, %v", name, value, cause), func(t *testing.T) {
+					redis := test.redis
+					redis.Timeout = 4 * bound
+					var v *visitor
+					if test.held {
+						breaker := newBreaker(t, server)
+						redis.URL = "redis://" + breaker.addr
+						v = newVisitor(t, app(redis))
+						v.do(func(s *pycket.SessionManager) { s.Set("a", value) }) // the connection is there
+						breaker.hold()
+						defer breaker.pass()
+					}
+					ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+					defer cancel()
+					if cause == context.Canceled {
+						ctx, cancel = context.WithCancel(t.Context())
+						time.AfterFunc(50*time.Millisecond, cancel)
+					}
+					r := httptest.NewRequestWithContext(ctx, "GET", "/", nil)
+					use := app(redis)
+					if v != nil {
+						use = v.app
+						r.AddCookie(v.cookie)
+					}
+					var err error
+					began := time.Now()
+					handle(use, r, func(s *pycket.SessionManager) { err = s.Set("a", value) })
+					wantError(t, err, cause, `set "a"`)
+					if errors.Is(err, pycket.ErrUnavailable) {
+						t.Errorf("%v is an outage", err)
+					}
+					if said := strings.Contains(fmt.Sprint(err), "may have been carried out"); said != test.held {
+						t.Errorf("%v, and the command was written: %v", err, test.held)
+					}
+					if took := time.Since(began); took > bound {
+						t.Errorf("it took %v", took)
+					}
+					if value == 1 {
+						err := use.Ping(ctx)
+						if wantError(t, err, cause, "ping"); errors.Is(err, pycket.ErrUnavailable) {
+							t.Errorf("%v is an outage", err)
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+// A Redis that is set up in a way that can't work says so, with what to do; one that is down does not.
+func TestMisconfigured(t *testing.T) {
+	server := startRedis(t)
+	locked := startRedis(t, "--requirepass", "right and secret")
+	single := startRedis(t, "--databases", "1")
+	cluster := clusterOf(t)
+	server.do(0, "ACL", "SETUSER", "idle", "on", ">word", "~*", "+@connection")
+	server.do(0, "ACL", "SETUSER", "reader", "on", ">word", "~*", "+@all", "-hset")
+	server.do(0, "ACL", "SETUSER", "elsewhere", "on", ">word", "~other:*", "+@all")
+	encrypted := httptest.NewTLSServer(http.NotFoundHandler())
+	defer encrypted.Close()
+	encrypted.Config.ErrorLog = log.New(io.Discard, "", 0)
+	address := encrypted.Listener.Addr().String()
+	denied := fakeRedis(t, func([]string) string { return "-DENIED Redis is running in protected mode because …\r\n" })
+	user := func(name string) pycket.RedisSettings {
+		return pycket.RedisSettings{URL: "redis://" + name + ":word@" + server.addr}
+	}
+	for name, test := range map[string]struct {
+		redis pycket.RedisSettings
+		want  []string
+	}{
+		"wrong password":            {pycket.RedisSettings{URL: "redis://:wrong@" + locked.addr}, []string{"WRONGPASS", "Redis.URL"}},
+		"no password":               {pycket.RedisSettings{URL: "redis://" + locked.addr}, []string{"Redis.URL"}},
+		"needless password":         {pycket.RedisSettings{URL: "redis://:word@" + server.addr}, []string{"AUTH <password> called", "leave the password"}},
+		"may not run scripts":       {user("idle"), []string{"NOPERM", "Redis.URL"}},
+		"may not write":             {user("reader"), []string{"rights", "Redis.URL"}},
+		"may not touch the keys":    {user("elsewhere"), []string{"NOPERM", "Redis.Prefix"}},
+		"no such database":          {pycket.RedisSettings{URL: "redis://" + single.addr + "/3"}, []string{"DB index is out of range", "Redis.DBSessions"}},
+		"protected mode":            {pycket.RedisSettings{URL: "redis://" + denied}, []string{"DENIED", "requirepass"}},
+		"no TLS":                    {pycket.RedisSettings{URL: "rediss://" + server.addr}, []string{"without TLS", "redis://"}},
+		"no TLS, with a password":   {pycket.RedisSettings{URL: "rediss://:word@" + locked.addr}, []string{"without TLS", "redis://"}},
+		"no TLS in a cluster":       {pycket.RedisSettings{URL: "rediss://", Cluster: []string{cluster.addr}}, []string{"without TLS", "redis://"}},
+		"unknown CA":                {pycket.RedisSettings{URL: "rediss://" + address}, []string{"unknown authority", "SSL_CERT_FILE"}},
+		"unknown CA in a cluster":   {pycket.RedisSettings{URL: "rediss://", Cluster: []string{address}}, []string{"unknown authority", "SSL_CERT_FILE"}},
+		"wrong password in cluster": {pycket.RedisSettings{URL: "redis://:word@", Cluster: []string{locked.addr}}, []string{"WRONGPASS", "Redis.URL"}},
+		"no cluster":                {pycket.RedisSettings{Cluster: []string{server.addr}}, []string{"cluster support disabled", "Redis.Cluster"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			redis := test.redis
+			redis.Timeout = 2 * bound
+			app := newApp(t, pycket.Settings{Secrets: []string{secret}, Redis: redis})
+			for _, value := range []any{1, strings.Repeat("x", 20<<10)} {
+				began := time.Now()
+				var err error
+				handle(app, httptest.NewRequest("GET", "/", nil), func(s *pycket.SessionManager) { err = s.Set("a", value) })
+				wantError(t, err, pycket.ErrUnavailable, test.want...)
+				wantError(t, err, pycket.ErrMisconfigured)
+				if took := time.Since(began); took > bound {
+					t.Errorf("it took %v, and the timeout is %v", took, 2*bound)
+				}
+			}
+		})
+	}
+	hung, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hung.Close()
+	full := startRedis(t, "--maxmemory", "1")
+	dead := startRedis(t)
+	dead.kill()
+	for name, test := range map[string]struct{ url, want string }{
+		"full":      {"redis://" + full.addr, "OOM"},
+		"dead":      {"redis://" + dead.addr, "refused"},
+		"dead, TLS": {"rediss://" + dead.addr, "refused"},
+		"hung":      {"redis://" + hung.Addr().String(), "timeout"},
+		"hung, TLS": {"rediss://" + hung.Addr().String(), "may not speak TLS"},
+		"loading":   {"redis://" + fakeRedis(t, func([]string) string { return "-LOADING Redis is loading the dataset in memory\r\n" }), "LOADING"},
+		"silent":    {"redis://" + fakeRedis(t, func([]string) string { return "" }), "timeout"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			app := newApp(t, pycket.Settings{Secrets: []string{secret}, Redis: pycket.RedisSettings{URL: test.url, Timeout: shortTimeout}})
+			handle(app, httptest.NewRequest("GET", "/", nil), func(s *pycket.SessionManager) {
+				err := s.Set("a", 1)
+				wantError(t, err, pycket.ErrUnavailable, test.want)
+				if errors.Is(err, pycket.ErrMisconfigured) {
+					t.Errorf("%v is taken for a mistake in the settings", err)
+				}
+			})
+		})
+	}
+}
+
+// Over TLS all is as without: one connection, that is kept.
+func TestOverTLS(t *testing.T) {
+	server := startRedis(t)
+	example := httptest.NewTLSServer(http.NotFoundHandler()) // for its certificate, which is for 127.0.0.1
+	defer example.Close()
+	file := t.TempDir() + "/ca.pem"
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: example.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: example.TLS.Certificates})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	var connections atomic.Int64
+	go func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				redis, err := net.Dial("tcp", server.addr)
+				if err != nil || c.(*tls.Conn).Handshake() != nil { // who is kept waiting may ask for a word without TLS
+					return
+				}
+				connections.Add(1)
+				defer redis.Close()
+				go io.Copy(redis, c)
+				io.Copy(c, redis)
+			}()
+		}
+	}()
+	t.Setenv("SSL_CERT_FILE", file)
+	b := newBrowser(t, startChild(t, &redisServer{t: t, addr: listener.Addr().String(), tls: true}))
+	for range 20 {
+		b.want([]outcome{{}, {Value: "b"}}, "set:a:b", "get:a")
+		time.Sleep(time.Millisecond)
+	}
+	b.must("set:large:" + strings.Repeat("x", 20<<10))
+	if got := connections.Load(); got != 2 {
+		t.Errorf("%d connections were opened, want 2", got)
+	}
 }

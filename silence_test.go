@@ -93,7 +93,7 @@ func (s *silence) made(err, unnamed error) {
 }
 
 var sentinels = []error{
-	pycket.ErrNotBound, pycket.ErrNoApp, pycket.ErrGone, pycket.ErrHeadersSent, pycket.ErrTooLarge, pycket.ErrUnavailable, pycket.ErrCorrupt, pycket.ErrReserved,
+	pycket.ErrNotBound, pycket.ErrNoApp, pycket.ErrGone, pycket.ErrHeadersSent, pycket.ErrTooLarge, pycket.ErrUnavailable, pycket.ErrCorrupt, pycket.ErrReserved, pycket.ErrMisconfigured,
 }
 
 // Write takes note of a line of a log.
