@@ -321,7 +321,7 @@ func TestLoginAfterEnd(t *testing.T) {
 							t.Errorf("%s sets a cookie", write)
 						}
 					}
-					list := []outcome{}
+					var list []outcome
 					ops := append(slices.Clone(before), "login:ann", "set:b:c", "get:a", "user")
 					for began := time.Now(); ; { // Redis's clock tells milliseconds, and not which came first in one
 						var a answer
