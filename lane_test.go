@@ -675,6 +675,20 @@ func TestWritingBlocks(t *testing.T) {
 				})
 				v := newVisitor(t, app)
 				value := strings.Repeat("x", test.size)
+				if name == "another" { // over connections that are there: a new one would wait for an answer first
+					breaker.hold()
+					warm := make(chan struct{})
+					go func() {
+						defer close(warm)
+						parallel(2, func(i int) {
+							v.do(func(s *pycket.SessionManager) { s.Set(fmt.Sprint("a", i), strings.Repeat("x", 20<<10)) })
+							v.do(func(s *pycket.SessionManager) { s.Delete(fmt.Sprint("a", i)) })
+						})
+					}()
+					breaker.awaitCommands(4) // both select their databases
+					breaker.pass()
+					<-warm
+				}
 				breaker.clog()
 				parallel(test.callers, func(i int) {
 					for range test.times {
