@@ -1,0 +1,158 @@
+//go:build unix
+
+package redistest
+
+import (
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gomodule/redigo/redis"
+	"github.com/mna/redisc"
+)
+
+// StartCluster starts a cluster. Its slots lie on the masters in turns, a block of 64 each, so that two keys
+// rarely lie on one. All replicas are the first master's.
+func StartCluster(t testing.TB, masters, replicas int) *Server {
+	t.Helper()
+	server := startCluster(t, masters, replicas)
+	t.Cleanup(server.end)
+	return server
+}
+
+// startCluster is StartCluster without a cleanup, except if it fails.
+func startCluster(t testing.TB, masters, replicas int) *Server {
+	t.Helper()
+	cluster := &Server{t: t, masters: masters}
+	ready := false
+	defer func() {
+		if !ready && len(cluster.nodes) > 0 {
+			cluster.end()
+		}
+	}()
+	for range masters + replicas {
+		cluster.nodes = append(cluster.nodes, start(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000",
+			"--cluster-replica-validity-factor", "0", "--cluster-require-full-coverage", "no", "--repl-diskless-sync-delay", "0"))
+	}
+	nodes := cluster.nodes
+	cluster.Addr = nodes[0].Addr
+	for i, node := range nodes {
+		node.Do(0, "CLUSTER", "SET-CONFIG-EPOCH", i+1)
+		if i < masters {
+			slots := []any{"ADDSLOTS"}
+			for slot := range 16384 {
+				if slot/64%masters == i {
+					slots = append(slots, slot)
+				}
+			}
+			node.Do(0, "CLUSTER", slots...)
+		}
+		host, port, _ := net.SplitHostPort(node.Addr)
+		nodes[0].Do(0, "CLUSTER", "MEET", host, port)
+	}
+	agree := func(what string, agreed func(node *Server) bool) {
+		t.Helper()
+		for tries := 0; slices.ContainsFunc(nodes, func(node *Server) bool { return !agreed(node) }); tries++ {
+			if tries == 1000 {
+				t.Fatalf("the cluster does not agree on %s", what)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	agree("its nodes", func(node *Server) bool {
+		info, _ := redis.String(node.Do(0, "CLUSTER", "INFO"), nil)
+		return strings.Contains(info, "cluster_state:ok") && strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d", len(nodes)))
+	})
+	id := nodes[0].Do(0, "CLUSTER", "MYID")
+	for _, node := range nodes[masters:] {
+		node.Do(0, "CLUSTER", "REPLICATE", id)
+	}
+	agree("its replicas", func(node *Server) bool {
+		list, _ := redis.String(node.Do(0, "CLUSTER", "NODES"), nil)
+		info, _ := redis.String(node.Do(0, "INFO", "replication"), nil) // also of a replica, which must have loaded the data
+		linked, _ := redis.String(nodes[0].Do(0, "INFO", "replication"), nil)
+		return strings.Count(list, "slave") == replicas && !strings.Contains(info, "master_link_status:down") &&
+			strings.Count(linked, "state=online") == replicas
+	})
+	ready = true
+	return cluster
+}
+
+// shared is the cluster of SharedCluster.
+var shared struct {
+	once    sync.Once
+	cluster *Server
+}
+
+// SharedCluster returns a cluster of three masters, emptied, which the tests of a binary share since it
+// takes seconds to start. The first call starts it; the binary's TestMain must end it with [StopShared].
+func SharedCluster(t testing.TB) *Server {
+	t.Helper()
+	Require(t, program(), "redis-server")
+	shared.once.Do(func() { shared.cluster = startCluster(t, 3, 0) })
+	if shared.cluster == nil {
+		t.Fatal("the shared cluster did not start: see the first test that asked for it")
+	}
+	server := shared.cluster.On(t)
+	server.Do(0, "FLUSHALL")
+	return server
+}
+
+// StopShared ends the shared cluster, if it was started. Call it once, when all tests have run.
+func StopShared() {
+	if shared.cluster != nil {
+		shared.cluster.end()
+	}
+}
+
+// Nodes returns the nodes of a cluster, masters first, and nil for another server.
+func (s *Server) Nodes() []*Server { return s.nodes }
+
+// SlotOf returns the slot of a key.
+func (s *Server) SlotOf(key string) int { return redisc.Slot(key) }
+
+// NodeOf returns the node that StartCluster made the master of a key's slot.
+func (s *Server) NodeOf(key string) *Server { return s.nodes[s.SlotOf(key)/64%s.masters] }
+
+// A Move is a slot on its way from one master to another.
+type Move struct {
+	slot     int
+	from, to *Server
+}
+
+// BeginMove begins to move the slot of a key to another master. The keys stay until Carry moves them.
+func (s *Server) BeginMove(key string) *Move {
+	s.t.Helper()
+	slot := s.SlotOf(key)
+	m := &Move{slot: slot, from: s.NodeOf(key), to: s.nodes[(slot/64+1)%s.masters]}
+	m.to.Do(0, "CLUSTER", "SETSLOT", m.slot, "IMPORTING", m.from.Do(0, "CLUSTER", "MYID"))
+	m.from.Do(0, "CLUSTER", "SETSLOT", m.slot, "MIGRATING", m.to.Do(0, "CLUSTER", "MYID"))
+	return m
+}
+
+// Carry moves keys of the slot.
+func (m *Move) Carry(keys ...string) {
+	m.from.t.Helper()
+	host, port, _ := net.SplitHostPort(m.to.Addr)
+	args := redis.Args{host, port, "", 0, 5000, "KEYS"}.AddFlat(keys)
+	m.from.Do(0, "MIGRATE", args...)
+}
+
+// End gives the slot to the master that its keys were carried to.
+func (m *Move) End() {
+	m.from.t.Helper()
+	id := m.to.Do(0, "CLUSTER", "MYID")
+	m.to.Do(0, "CLUSTER", "SETSLOT", m.slot, "NODE", id)
+	m.from.Do(0, "CLUSTER", "SETSLOT", m.slot, "NODE", id)
+}
+
+// Undo leaves the slot where it was.
+func (m *Move) Undo() {
+	m.from.t.Helper()
+	m.from.Do(0, "CLUSTER", "SETSLOT", m.slot, "STABLE")
+	m.to.Do(0, "CLUSTER", "SETSLOT", m.slot, "STABLE")
+}
