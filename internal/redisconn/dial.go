@@ -1,0 +1,146 @@
+package redisconn
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/gomodule/redigo/redis"
+)
+
+// A Target says which server to connect to, and how.
+type Target struct {
+	Network, Address   string
+	Username, Password string
+	TLS                bool
+
+	// Database is selected on every connection. Other is one that scripts select. Dial fails if the server does not have
+	// it: a script would only find out in the middle of its changes.
+	Database, Other int
+}
+
+// Dial connects and greets the server, within the context's deadline. The connection is for the pool of a [Server].
+func (t Target) Dial(ctx context.Context) (redis.Conn, error) {
+	socket, err := t.connect(ctx, t.Network, t.Address)
+	if err != nil {
+		return nil, err
+	}
+	c := &conn{Conn: redis.NewConn(socket, 0, 0), socket: socket, peeker: newPeeker(socket), in: bufio.NewReaderSize(socket, readBuffer)}
+	deadline, _ := ctx.Deadline()
+	if err := t.greet(c, deadline); err != nil {
+		c.Close()
+		return nil, err
+	}
+	c.reused = false // by no caller
+	return c, nil
+}
+
+// greet authenticates, and selects Database, having tried Other.
+func (t Target) greet(c *conn, deadline time.Time) error {
+	hello := new(Command)
+	var selects []int
+	if t.Password != "" {
+		if t.Username != "" {
+			hello.Then(3, "AUTH")
+			hello.String(t.Username)
+		} else {
+			hello.Then(2, "AUTH")
+		}
+		hello.String(t.Password)
+	}
+	authenticates := hello.replies
+	if t.Other != t.Database {
+		selects = []int{t.Other, t.Database}
+	} else if t.Database != 0 {
+		selects = []int{t.Database}
+	}
+	for _, n := range selects {
+		hello.Then(2, "SELECT")
+		hello.Int(int64(n))
+	}
+	if hello.replies == 0 {
+		return nil
+	}
+	r, broken := c.carryOut(deadline, hello)
+	for i := range r {
+		if r[i].kind != '-' {
+			continue
+		}
+		err := withoutArgs(redis.Error(r[i].text))
+		if text := bytes.ToUpper(r[i].text); i < authenticates || !bytes.Contains(text, []byte("DB INDEX")) && !bytes.Contains(text, []byte("SELECT")) {
+			return err
+		}
+		setting := "Redis.DBNotifications"
+		if i == hello.replies-1 {
+			setting = "Redis.DBSessions, or the path of Redis.URL,"
+		}
+		return fmt.Errorf("%s is %d, and Redis refuses that database; use one that it has, or 0 for both if it has no other: %w", setting, selects[i-authenticates], err)
+	}
+	return errors.Unwrap(broken) // no command of a caller was sent
+}
+
+// connect connects, with TLS if the target says so.
+func (t Target) connect(ctx context.Context, network, address string) (net.Conn, error) {
+	c, err := new(net.Dialer).DialContext(ctx, network, address)
+	if err != nil || !t.TLS {
+		return c, err
+	}
+	host, _, _ := net.SplitHostPort(address)
+	encrypted := tls.Client(c, &tls.Config{ServerName: host})
+	// A Redis without TLS takes the handshake for the beginning of a command and waits for the rest. So if it does not
+	// answer for a while, a second connection finds out whether it speaks without TLS.
+	shaking, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	after := plainAfter
+	if deadline, ok := ctx.Deadline(); ok {
+		after = min(after, time.Until(deadline)/2)
+	}
+	doubt := time.AfterFunc(after, func() {
+		if speaksPlain(shaking, network, address) {
+			cancel(errPlain)
+		}
+	})
+	defer doubt.Stop()
+	err = encrypted.HandshakeContext(shaking)
+	if err == nil {
+		return encrypted, nil
+	}
+	c.Close()
+	var certificate *tls.CertificateVerificationError
+	switch {
+	case context.Cause(shaking) == errPlain:
+		return nil, errPlain
+	case errors.As(err, &certificate), isAlert(err):
+	case timedOut(err):
+		return nil, fmt.Errorf("the server took the connection and did not answer the TLS handshake; it may not speak TLS: %w", err)
+	case ctx.Err() == nil && speaksPlain(ctx, network, address):
+		return nil, errPlain
+	}
+	return nil, fmt.Errorf("TLS handshake: %w", err)
+}
+
+// plainAfter is how long a TLS handshake may stay unanswered before the server is asked whether it speaks TLS.
+const plainAfter = 250 * time.Millisecond
+
+var errPlain = errors.New("the server speaks without TLS")
+
+// speaksPlain reports whether a server answers as Redis does without TLS.
+func speaksPlain(ctx context.Context, network, address string) bool {
+	c, err := new(net.Dialer).DialContext(ctx, network, address)
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	defer context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })()
+	var first [1]byte
+	if _, err := c.Write([]byte("PING\r\n")); err != nil {
+		return false
+	}
+	_, err = c.Read(first[:])
+	return err == nil && (first[0] == '+' || first[0] == '-')
+}

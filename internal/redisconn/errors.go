@@ -1,0 +1,153 @@
+package redisconn
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+
+	"github.com/gomodule/redigo/redis"
+)
+
+var (
+	// ErrUnavailable means that Redis can't be reached, does not answer in time, or can't carry out the command.
+	ErrUnavailable = errors.New("redis is unavailable")
+
+	// ErrMisconfigured comes with ErrUnavailable if Redis answers, and its configuration, or the application's, must
+	// change.
+	ErrMisconfigured = errors.New("redis is misconfigured")
+
+	// ErrWrongType means that a key holds a value of another Redis type.
+	ErrWrongType = errors.New("the key holds a value of another Redis type")
+
+	errClosed   = errors.New("the connections are closed")
+	errProtocol = errors.New("redis: the reply is malformed")
+)
+
+// A Refusal says that Redis takes no writes at present: it is a replica, or full, or can't save, or has lost its
+// replicas. Nothing was changed: Redis does not refuse a script that has written.
+type Refusal struct{ cause error }
+
+func (r Refusal) Error() string { return r.cause.Error() }
+func (r Refusal) Unwrap() error { return r.cause }
+
+// unavailable marks a cause as ErrUnavailable, and also as ErrMisconfigured if there is something to do about it.
+func unavailable(cause error) error {
+	if advice := adviceFor(cause); advice != "" {
+		return fmt.Errorf("%w: %w: %w; %s", ErrUnavailable, ErrMisconfigured, cause, advice)
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, cause)
+}
+
+// errOwnLimit is the cause of contexts that end with the timeout, not by the caller.
+var errOwnLimit = errors.New("the timeout has passed")
+
+// failure marks an error as ErrUnavailable, unless it is that of the caller's context: then Redis is not to blame.
+func failure(ctx context.Context, err error) error {
+	if ended := ctx.Err(); ended != nil && errors.Is(err, ended) && context.Cause(ctx) != errOwnLimit {
+		return err
+	}
+	return unavailable(err)
+}
+
+// outcome returns the error of a command: err, or what its replies say.
+func (c *Command) outcome(ctx context.Context, r *Replies, err error) error {
+	if err == nil {
+		return r.err(c.replies)
+	}
+	if errors.As(err, new(*brokenError)) && !c.repeatable {
+		err = fmt.Errorf("the command may have been carried out: %w", err)
+	}
+	return failure(ctx, err)
+}
+
+// A brokenError says that a connection broke under a command, which may have been carried out or not.
+type brokenError struct {
+	cause  error
+	reused bool // the connection had carried out commands before
+}
+
+func (e *brokenError) Error() string { return e.cause.Error() }
+func (e *brokenError) Unwrap() error { return e.cause }
+
+// timedOut reports whether the deadline of a connection or of connecting has passed.
+func timedOut(err error) bool {
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// withoutArgs cuts the end of "unknown command …, with args beginning with: …": the args may be a password, or what
+// was to be stored.
+func withoutArgs(err error) error {
+	if err == nil {
+		return nil
+	}
+	if text, _, cut := strings.Cut(err.Error(), ", with args"); cut {
+		return redis.Error(text)
+	}
+	return err
+}
+
+// isAlert reports whether either side has rejected what the other offered for TLS.
+func isAlert(err error) bool {
+	var refused *net.OpError
+	return errors.As(err, &refused) && (refused.Op == "remote error" || refused.Op == "local error")
+}
+
+// adviceFor says what to do about an error that comes from how Redis, or the application, is configured. It returns ""
+// for any other.
+func adviceFor(err error) string {
+	var refused redis.Error
+	if errors.As(err, &refused) {
+		for _, known := range refusals {
+			if strings.Contains(string(refused), known.text) {
+				return known.advice
+			}
+		}
+		return ""
+	}
+	var unknown x509.UnknownAuthorityError
+	var name x509.HostnameError
+	var certificate *tls.CertificateVerificationError
+	var noTLS tls.RecordHeaderError
+	switch {
+	case errors.Is(err, errPlain), errors.As(err, &noTLS):
+		return "use redis:// instead of rediss:// in Redis.URL, or the port on which the server speaks TLS"
+	case errors.As(err, &unknown):
+		return "add the CA of the server's certificate to those that this machine trusts, or set SSL_CERT_FILE to its file"
+	case errors.As(err, &name):
+		return "use a name in the server's certificate as the host in Redis.URL"
+	case errors.As(err, &certificate):
+		return "give the server a valid certificate"
+	case isAlert(err):
+		return "let the server accept TLS 1.2 or 1.3 without a client certificate (tls-auth-clients no)"
+	}
+	return ""
+}
+
+// refusals are the errors of Redis that come from its configuration or the application's.
+var refusals = []struct{ text, advice string }{
+	{"WRONGPASS", adviceOnPassword},
+	{"NOAUTH", adviceOnPassword},
+	{"invalid password", adviceOnPassword},
+	{"unauthenticated", adviceOnPassword}, // to a large command
+	{"AUTH <password> called", "leave the password out of Redis.URL, or add its user, as in redis://user:password@host: the server asks for none"},
+	{"no password is set", "leave the password out of Redis.URL: the server asks for none"},
+	{"NOPERM", adviceOnRights},
+	{"ACL failure in script", adviceOnRights},
+	{"The user executing the script can't", adviceOnRights},
+	{"DENIED", "give the server a password (requirepass) and put it into Redis.URL, or bind it to an address that only this application reaches"},
+	{"DB index is out of range", adviceOnDatabase},
+	{"invalid DB index", adviceOnDatabase},
+	{"SELECT is not allowed in cluster mode", "name the servers of the cluster in Redis.Cluster"},
+	{"cluster support disabled", "leave Redis.Cluster empty, and name the server in Redis.URL"},
+}
+
+const (
+	adviceOnPassword = "use the server's user and password in Redis.URL, as in redis://user:password@host" // #nosec G101 -- an example
+	adviceOnDatabase = "use databases that the server has for Redis.DBSessions and Redis.DBNotifications: 0 for both if it has only one"
+	adviceOnRights   = "give the user in Redis.URL the rights that docs/settings.md lists, on the keys under Redis.Prefix, with ACL SETUSER"
+)

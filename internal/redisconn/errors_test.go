@@ -1,0 +1,87 @@
+//go:build unix
+
+package redisconn
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// What Redis says is told apart, also in the second of two replies, and never names the arguments.
+func TestErrors(t *testing.T) {
+	for said, want := range map[string]struct{ refusal, wrongType, misconfigured bool }{
+		"READONLY You can't write against a read only replica.":                               {refusal: true},
+		"OOM command not allowed when used memory > 'maxmemory'.":                             {refusal: true},
+		"MISCONF Redis is configured to save RDB snapshots":                                   {refusal: true},
+		"NOREPLICAS Not enough good replicas to write.":                                       {refusal: true},
+		"ERR Error running script (call to f_0): @user_script:1: -OOM command not allowed":    {refusal: true},
+		"ERR the user wrote OOM command":                                                      {},
+		"WRONGTYPE Operation against a key holding the wrong kind of value":                   {wrongType: true},
+		"ERR Error running script (call to f_0): @user_script:1: WRONGTYPE Operation against": {wrongType: true},
+		"NOAUTH Authentication required.":                                                     {misconfigured: true},
+		"NOPERM this user has no permissions to run the 'get' command":                        {misconfigured: true},
+		"NOSCRIPT No matching script.":                                                        {}, // it was none
+		"ERR unknown command 'GET', with args beginning with: 'secret'":                       {},
+	} {
+		t.Run(said, func(t *testing.T) {
+			s := newServer(t, Target{Address: fake(t, func(c net.Conn, words []string) {
+				if words[0] == "GET" {
+					io.WriteString(c, "-"+said+"\r\n")
+				} else {
+					io.WriteString(c, "+PONG\r\n")
+				}
+			})}, 4, 3*time.Second)
+			get := func(c *Command) {
+				c.String("key")
+				_, err := s.DoAll(t.Context(), time.Now(), c)
+				if got := errors.As(err, new(Refusal)); got != want.refusal {
+					t.Errorf("Refusal: %v: %v", got, err)
+				}
+				if got := errors.Is(err, ErrWrongType); got != want.wrongType {
+					t.Errorf("ErrWrongType: %v: %v", got, err)
+				}
+				if got := errors.Is(err, ErrUnavailable); got == want.wrongType {
+					t.Errorf("ErrUnavailable: %v: %v", got, err)
+				}
+				if got := errors.Is(err, ErrMisconfigured); got != want.misconfigured {
+					t.Errorf("ErrMisconfigured: %v: %v", got, err)
+				}
+				if err == nil || strings.Contains(err.Error(), "secret") {
+					t.Error(err)
+				}
+			}
+			get(NewCommand("key", 2, "GET"))
+			second := NewCommand("key", 1, "PING")
+			second.Then(2, "GET")
+			get(second)
+			if _, err := s.Do(t.Context(), time.Now(), ping()); err != nil {
+				t.Errorf("the next command: %v", err)
+			}
+		})
+	}
+}
+
+// A caller whose context has ended is told that, and not that Redis is to blame.
+func TestFailure(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	if err := failure(ctx, io.EOF); !errors.Is(err, ErrUnavailable) {
+		t.Error(err)
+	}
+	cancel()
+	if err := failure(ctx, ctx.Err()); errors.Is(err, ErrUnavailable) || !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if err := failure(ctx, io.EOF); !errors.Is(err, ErrUnavailable) {
+		t.Error(err)
+	}
+	own, cancel := context.WithDeadlineCause(t.Context(), time.Now(), errOwnLimit)
+	defer cancel()
+	if err := failure(own, own.Err()); !errors.Is(err, ErrUnavailable) {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,213 @@
+package redisconn
+
+import (
+	"context"
+	"fmt"
+	"hash/maphash"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/gomodule/redigo/redis"
+)
+
+// A Server is one server and the connections to it.
+//
+// The commands of many callers share one connection, the lane. They are written together and answered in order, which
+// saves both sides most of their system calls. A command that is large, and would keep the others waiting, gets a
+// connection from the pool to itself, and so does one on a key that had a large command or reply before.
+type Server struct {
+	address string
+	pool    *redis.Pool
+	lane    lane
+	slots   chan struct{} // has an element for each connection in use besides the lane's
+	timeout time.Duration
+	large   largeKeys
+}
+
+// NewServer returns a Server that takes its connections from pool, which has them from [Target.Dial]. It uses at most
+// so many at once. timeout bounds every command, waiting and dialing included. NewServer dials nothing.
+func NewServer(pool *redis.Pool, address string, connections int, timeout time.Duration) *Server {
+	s := &Server{address: address, pool: pool, timeout: timeout}
+	s.slots = make(chan struct{}, connections-1)
+	s.lane.server = s
+	return s
+}
+
+// CheckIdle is for the pool's TestOnBorrow. It refuses a connection that the server has closed while it was idle, or
+// that has received what no command asked for. It costs one system call and no round trip.
+func CheckIdle(c redis.Conn, _ time.Time) error {
+	if !c.(*conn).usable() {
+		return net.ErrClosed
+	}
+	return nil
+}
+
+// Do implements [Client].
+func (s *Server) Do(ctx context.Context, began time.Time, c *Command) (Reply, error) {
+	r, err := s.DoAll(ctx, began, c)
+	return r[0], err
+}
+
+// DoAll implements [Client].
+func (s *Server) DoAll(ctx context.Context, began time.Time, c *Command) (Replies, error) {
+	r, err := s.do(ctx, began, c)
+	if c.isUnknown(&r) {
+		r, err = s.do(ctx, began, c.Whole())
+	}
+	return r, err
+}
+
+func (s *Server) do(ctx context.Context, began time.Time, c *Command) (Replies, error) {
+	deadline := began.Add(s.timeout)
+	if now := time.Now(); now.Sub(began) > s.timeout/10 {
+		// Others have kept the caller waiting, and little of its time may be left. A connection that does not answer in
+		// that time is not dead: it gets the whole timeout, and the caller what is left.
+		if !now.Before(deadline) {
+			return Replies{}, unavailable(os.ErrDeadlineExceeded)
+		}
+		limited, cancel := context.WithDeadlineCause(ctx, deadline, errOwnLimit)
+		defer cancel()
+		ctx, began, deadline = limited, now, now.Add(s.timeout)
+	}
+	try := s.lane.do
+	mark := maphash.String(largeSeed, c.key)
+	if cap(s.slots) > 0 && (len(c.wire) > largeCommand || s.large.has(mark)) {
+		try = s.doAlone
+		s.large.add(mark)
+	}
+	r, err := try(ctx, began, deadline, c)
+	for tries := 1; err != nil && c.repeatable && ctx.Err() == nil && time.Now().Before(deadline); tries++ {
+		if broken, ok := err.(*brokenError); !ok || !broken.reused && tries >= maxTries {
+			break
+		}
+		r, err = try(ctx, began, deadline, c)
+	}
+	if r.size() > largeCommand {
+		s.large.add(mark)
+	}
+	return r, c.outcome(ctx, &r, err)
+}
+
+// maxTries is how often a repeatable command is tried on connections that break when they are new.
+const maxTries = 3
+
+const (
+	// largeCommand is the size above which a command gets a connection to itself, or a reply gets one for the next
+	// commands on its key.
+	largeCommand = 16 << 10
+
+	// surelySent is how many bytes can be written without blocking though the other side reads nothing.
+	surelySent = 32 << 10
+)
+
+// largeKeys remembers, by a hash, keys that had large commands or replies: the next replies may be large too, and keep
+// others on the lane waiting. The first large reply of a key comes unforeseen. A key may displace another, so memory
+// is bounded.
+type largeKeys [1 << 12]atomic.Uint64
+
+var largeSeed = maphash.MakeSeed()
+
+func (l *largeKeys) has(mark uint64) bool { return l[mark%uint64(len(l))].Load() == mark }
+
+func (l *largeKeys) add(mark uint64) { l[mark%uint64(len(l))].Store(mark) }
+
+// doAsking carries out a command on a key that is moving to this server of a cluster.
+func (s *Server) doAsking(ctx context.Context, deadline time.Time, c *Command) (Replies, error) {
+	r, err := s.doAlone(ctx, time.Time{}, deadline, c.withAsking())
+	if c.isUnknown(&r) {
+		r, err = s.doAlone(ctx, time.Time{}, deadline, c.Whole().withAsking())
+	}
+	return r, c.outcome(ctx, &r, err)
+}
+
+// doAlone carries out a command on a connection from the pool. A goroutine does it, since writing what is large takes
+// time, and goes on if the caller's context ends.
+func (s *Server) doAlone(ctx context.Context, _, deadline time.Time, c *Command) (Replies, error) {
+	if err := s.lane.enter(); err != nil {
+		return Replies{}, err
+	}
+	var begun atomic.Bool // or abandoned by the caller
+	var r Replies
+	var err error
+	ended := make(chan struct{})
+	go func() {
+		defer s.lane.running.Done()
+		defer close(ended)
+		if err = s.acquire(ctx, deadline); err != nil {
+			return
+		}
+		defer func() { <-s.slots }()
+		borrowed, own, failed := s.borrow(ctx, deadline)
+		if err = failed; err != nil {
+			return
+		}
+		defer borrowed.Close()
+		if begun.CompareAndSwap(false, true) {
+			r, err = own.carryOut(deadline, c)
+		}
+	}()
+	select {
+	case <-ended:
+		return r, err
+	case <-ctx.Done():
+		if begun.CompareAndSwap(false, true) {
+			return Replies{}, ctx.Err()
+		}
+		return Replies{}, &brokenError{ctx.Err(), false}
+	}
+}
+
+// borrow takes a connection out of redigo's pool. It returns the pool's wrapper, which is to be closed after use, and
+// the conn in it.
+func (s *Server) borrow(ctx context.Context, deadline time.Time) (redis.Conn, *conn, error) {
+	limited, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	borrowed, err := s.pool.GetContext(limited)
+	if err != nil {
+		if own, ok := ctx.Deadline(); ok && own.Before(deadline) && timedOut(err) { // net's timer may be ahead of the context's
+			<-ctx.Done()
+			err = ctx.Err()
+		}
+		return nil, nil, err
+	}
+	c, err := borrowed.Do(unwrap)
+	if err != nil {
+		return nil, nil, err
+	}
+	return borrowed, c.(*conn), nil
+}
+
+// acquire waits for one of the connections to be free.
+func (s *Server) acquire(ctx context.Context, deadline time.Time) error {
+	select {
+	case s.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	timer := time.NewTimer(time.Until(deadline))
+	defer timer.Stop()
+	select {
+	case s.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return fmt.Errorf("all %d connections are in use: %w", cap(s.slots), os.ErrDeadlineExceeded)
+	}
+}
+
+// Split implements [Client]: there is one server.
+func (s *Server) Split(keys []string) [][]string { return [][]string{keys} }
+
+// Probes implements [Client].
+func (s *Server) Probes(context.Context, time.Time) ([]Probe, error) {
+	return []Probe{{Tag: "ping"}}, nil
+}
+
+// Close implements [Client].
+func (s *Server) Close() error {
+	s.lane.close()
+	return s.pool.Close()
+}
