@@ -9,6 +9,7 @@ import (
 	"github.com/gomodule/redigo/redis"
 
 	"github.com/pycket/pycket"
+	"github.com/pycket/pycket/internal/redistest"
 )
 
 // discard is a writer that costs next to nothing.
@@ -37,7 +38,7 @@ func (h *measured) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 //
 //	go test -run - -bench Request -benchmem
 func BenchmarkRequest(b *testing.B) {
-	server := startRedis(b)
+	server := redistest.Start(b)
 	app := newApp(b, settings(server))
 	wrap := func(use handlerFunc) http.Handler { return app.Wrap(pycket.Handler(measured{use: use})) }
 
@@ -56,9 +57,9 @@ func BenchmarkRequest(b *testing.B) {
 	}).ServeHTTP(fill, httptest.NewRequest("GET", "/", nil))
 	fifty := fill.Result().Cookies()[0]
 
-	pool := &redis.Pool{MaxIdle: 4, Dial: func() (redis.Conn, error) { return redis.Dial("tcp", server.addr) }}
+	pool := &redis.Pool{MaxIdle: 4, Dial: func() (redis.Conn, error) { return redis.Dial("tcp", server.Addr) }}
 	defer pool.Close()
-	server.do(0, "SET", "bare", `"forty bytes of text, more or less, here"`)
+	server.Do(0, "SET", "bare", `"forty bytes of text, more or less, here"`)
 	get := func(*http.Request) error {
 		c := pool.Get()
 		defer c.Close()

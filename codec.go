@@ -14,24 +14,22 @@ import (
 	"unicode/utf8"
 )
 
-// A Codec turns values into the bytes that stand in Redis, one value at a time, and back.
+// A Codec turns values into the bytes that are stored in Redis, one value at a time, and back.
 //
-// Encode must not keep or change the value; Decode gets a non-nil pointer and must not keep data.
-// Both may be called by many goroutines at once. [SessionManager.Increment] is one atomic command in
-// Redis if the codec writes whole numbers as decimal digits, as [JSON] and [Gob] do; with another
-// codec it is a compare-and-set like [Update], which loses nothing either.
+// Encode must not keep or change the value; Decode gets a non-nil pointer and must not keep data. Both may be called by
+// many goroutines at once. If the codec writes whole numbers as decimal digits, as [JSON] and [Gob] do,
+// [SessionManager.Increment] is one atomic command in Redis; otherwise it is a compare-and-set like [Update], which loses
+// nothing either.
 type Codec interface {
 	Encode(value any) ([]byte, error)
 	Decode(data []byte, into any) error
 }
 
-// JSON is the default codec: encoding/json, so that values are readable in redis-cli and by services
-// in other languages.
+// JSON is the default codec: encoding/json, so that values are readable in redis-cli and from other languages.
 //
-// It differs from plain encoding/json in three ways. Text that is not UTF-8 is an error instead of
-// being changed silently; store it as []byte. <, > and & are not escaped. And into an any, a
-// map[string]any or a []any, whole numbers are decoded as int (int64, uint64 where int is too small)
-// and only the others as float64.
+// It differs from plain encoding/json in three ways. Text that is not UTF-8 is an error instead of being changed silently;
+// store it as []byte. <, > and & are not escaped. And into an any, a map[string]any or a []any, whole numbers are decoded
+// as int (int64 or uint64 where int is too small) and only the others as float64.
 type JSON struct{}
 
 var (
@@ -41,7 +39,7 @@ var (
 
 // Encode encodes a value as JSON.
 func (JSON) Encode(value any) ([]byte, error) {
-	switch v := value.(type) { // what sessions hold most, without encoding/json's detours
+	switch v := value.(type) { // what sessions hold most, by a shortcut
 	case int:
 		return strconv.AppendInt(nil, int64(v), 10), nil
 	case int64:
@@ -65,13 +63,13 @@ func (JSON) Encode(value any) ([]byte, error) {
 	}
 	data := bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
 	if _, own := value.(json.Marshaler); !utf8.Valid(data) || !own && replacedText(data) {
-		return nil, errors.New("it holds text that is not UTF-8, which JSON cannot carry: store it as []byte, or use the Gob codec")
+		return nil, errors.New("it holds text that is not UTF-8, which JSON cannot represent: store it as []byte, or use the Gob codec")
 	}
 	return data, nil
 }
 
-// replacedText tells whether encoding/json had to replace text that is not UTF-8: it then writes
-// U+FFFD as an escape, whereas a U+FFFD that was there before it leaves as it is.
+// replacedText reports whether encoding/json has replaced text that is not UTF-8. It then writes U+FFFD as an escape; a
+// U+FFFD that was there before it leaves as it is.
 func replacedText(data []byte) bool {
 	const escape = `\ufffd`
 	for from := 0; ; {
@@ -90,7 +88,7 @@ func replacedText(data []byte) bool {
 	}
 }
 
-// isPlain tells whether text stands in JSON as it is.
+// isPlain reports whether text is the same in JSON.
 func isPlain[T string | []byte](text T) bool {
 	for i := range len(text) {
 		if c := text[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
@@ -100,7 +98,7 @@ func isPlain[T string | []byte](text T) bool {
 	return true
 }
 
-// decodePlain decodes what needs no decoder, and says whether it did.
+// decodePlain decodes what needs no decoder, and reports whether it did.
 func decodePlain(data []byte, into any) bool {
 	switch into := into.(type) {
 	case *string:
@@ -151,7 +149,7 @@ func (JSON) Decode(data []byte, into any) error {
 	return json.Unmarshal(data, into)
 }
 
-// decodeAny decodes where the type does not say which numbers are whole.
+// decodeAny decodes into a type that does not say which numbers are whole.
 func decodeAny[T any](data []byte, into *T) error {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
@@ -168,7 +166,7 @@ func decodeAny[T any](data []byte, into *T) error {
 	return nil
 }
 
-// wholeNumbers replaces every json.Number in a decoded value, in place where it can.
+// wholeNumbers replaces every json.Number in a decoded value, in place if it can.
 func wholeNumbers(value any) any {
 	switch v := value.(type) {
 	case json.Number:
@@ -204,9 +202,8 @@ func number(text string) any {
 	return f
 }
 
-// Gob is the codec of encoding/gob, for Go types that JSON cannot carry. Whole numbers are written as
-// decimal digits, so that Increment stays one command; nil is written as nothing. A value can only be
-// read into its own type, not into an any.
+// Gob is the codec of encoding/gob, for Go types that JSON cannot represent. It writes whole numbers as decimal digits, so
+// that Increment stays one command, and nil as nothing. A value can only be read into its own type, not into an any.
 type Gob struct{}
 
 // Encode encodes a value as gob.
@@ -274,38 +271,54 @@ var (
 	binaryMarshaler = reflect.TypeFor[interface{ MarshalBinary() ([]byte, error) }]()
 )
 
-// encodesItself tells whether gob would ask the type for its bytes.
+// encodesItself reports whether gob asks the type for its bytes.
 func encodesItself(t reflect.Type) bool {
 	p := reflect.PointerTo(t)
 	return p.Implements(gobEncoder) || p.Implements(binaryMarshaler)
 }
 
-// countsInDigits tells whether Redis can do the codec's sums.
+// countsInDigits reports whether Redis can add to what the codec writes.
 func countsInDigits(codec Codec) bool {
 	data, err := codec.Encode(int64(-42))
 	return err == nil && string(data) == "-42"
 }
 
-// decodeInto decodes into a new value first: a failure leaves the target as it was, and what the
-// target held before is not mixed with what is read.
-func decodeInto(codec Codec, data []byte, into any) error {
-	if metValue != nil {
-		metValue(nil, data)
+// encode encodes a value, and refuses one that is too large.
+func (a *App) encode(value any) ([]byte, error) {
+	data, err := a.codec.Encode(value)
+	if err != nil {
+		return nil, fmt.Errorf("a value of type %T cannot be encoded: %w", value, err)
 	}
-	if codec == (JSON{}) && decodePlain(data, into) {
+	size := len(data)
+	if a.seal != nil {
+		size += a.seal.overhead()
+	}
+	if limit := a.settings.MaxValueBytes; size > limit {
+		return nil, fmt.Errorf("%w: the value takes %d bytes, and Settings.MaxValueBytes is %d", ErrTooLarge, size, limit)
+	}
+	if data == nil {
+		data = []byte{} // nil would read as no value
+	}
+	return data, nil
+}
+
+// decode decodes into a new value first: a failure leaves the target unchanged, and what the target held before is not
+// mixed with what is read.
+func (a *App) decode(data []byte, into any) error {
+	if a.codec == (JSON{}) && decodePlain(data, into) {
 		return nil
 	}
 	target := reflect.ValueOf(into).Elem()
 	fresh := reflect.New(target.Type())
-	if err := codec.Decode(data, fresh.Interface()); err != nil {
+	if err := a.codec.Decode(data, fresh.Interface()); err != nil {
 		return &decodeError{target.Type().String(), err}
 	}
 	target.Set(fresh.Elem())
 	return nil
 }
 
-// decodeError says what a stored value could not be read as. The cause is kept for errors.As and left
-// out of the text: a decoder's message may quote what is stored.
+// A decodeError says what a stored value could not be read as. The cause is there for errors.As and not in the text: a
+// decoder's message may quote what is stored.
 type decodeError struct {
 	target string
 	cause  error
@@ -317,7 +330,7 @@ func (e *decodeError) Error() string {
 
 func (e *decodeError) Unwrap() []error { return []error{ErrCorrupt, e.cause} }
 
-// checkTarget refuses what a decoder could not write to.
+// checkTarget refuses what a decoder can't write to.
 func checkTarget(into any) error {
 	if v := reflect.ValueOf(into); v.Kind() != reflect.Pointer || v.IsNil() {
 		return fmt.Errorf("the target must be a non-nil pointer, not %T", into)

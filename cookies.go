@@ -10,27 +10,28 @@ import (
 	"math"
 	"net"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/securecookie"
+
+	"github.com/pycket/pycket/internal/store"
 )
 
-// CookieSettings are the settings of the session's cookie (pycket_cookies in the original). The cookie
+// CookieSettings are the settings of the session's cookie (pycket_cookies in pycket for Tornado). The cookie
 // is always HttpOnly. Attributes are those of RFC 6265bis.
 type CookieSettings struct {
-	// Name is the cookie's name. "" means PYCKET_ID, as the original. Two applications on one Redis
-	// with different names do not take each other's cookies.
+	// Name is the cookie's name. "" means PYCKET_ID, as in pycket for Tornado. Two applications on one
+	// Redis with different names don't accept each other's cookies.
 	Name string
 
 	// Path and Domain say where the browser sends the cookie. "" means "/" and the host that set it.
 	Path, Domain string
 
 	// ExpiresDays is how many days the browser keeps the cookie, at most 400. 0 means until the browser
-	// is closed, as the original. It does not keep the session longer than Settings.IdleTimeout.
+	// is closed, as in pycket for Tornado. The session itself lasts no longer than Settings.IdleTimeout.
 	ExpiresDays float64
 
 	// Secure says when the cookie has the attribute Secure.
@@ -39,16 +40,16 @@ type CookieSettings struct {
 	// SameSite is Lax unless set. SameSite=None needs SecureAlways.
 	SameSite http.SameSite
 
-	// Partitioned gives an embedded page a cookie of its own for each site it is embedded in (CHIPS).
-	// It needs SecureAlways.
+	// Partitioned gives an embedded page a separate cookie for each site it is embedded in (CHIPS). It
+	// needs SecureAlways.
 	Partitioned bool
 
-	// Encrypt encrypts the cookie's value besides signing it (AES-256-CTR, then HMAC). Cookies that
-	// were only signed are then no longer accepted.
+	// Encrypt encrypts the cookie's value besides signing it (AES-256-CTR, then HMAC). Cookies that are
+	// only signed are then refused.
 	Encrypt bool
 
 	// ClearSiteData makes Destroy tell the browser to drop its caches of the site and what scripts have
-	// stored (the header Clear-Site-Data). It slows logout down in some browsers.
+	// stored (the header Clear-Site-Data). This slows logout down in some browsers.
 	ClearSiteData bool
 }
 
@@ -56,12 +57,12 @@ type CookieSettings struct {
 type SecurePolicy int
 
 const (
-	// SecureAuto sets Secure if the request came over TLS, or if a proxy says that it did, by
-	// X-Forwarded-Proto or Forwarded. A client that lies about it harms only its own cookie.
+	// SecureAuto sets Secure if the request came over TLS, or if a proxy says so in X-Forwarded-Proto or
+	// Forwarded. A client that lies about it harms only its own cookie.
 	SecureAuto SecurePolicy = iota
 
-	// SecureAlways always sets Secure. Browsers drop such a cookie if it comes by plain HTTP, but from
-	// http://localhost; the Logger gets a line when that happens first.
+	// SecureAlways always sets Secure. Browsers drop such a cookie if it arrives over plain HTTP, except from
+	// http://localhost; the first time that happens, the Logger receives a line.
 	SecureAlways
 )
 
@@ -72,40 +73,40 @@ const (
 	maxCookieDays  = 400
 	maxCookieBytes = 4096
 
-	// minSecretBytes is the size of the HMAC-SHA256 keys that are derived from a secret.
+	// minSecretBytes is the size of an HMAC-SHA256 key, such as are derived from a secret.
 	minSecretBytes = 32
 )
 
-// cookies makes the session's cookie and finds it in a request. It is the one place where a cookie is
-// trusted, and knows nothing of Redis.
+// cookies makes the session's cookie and finds it in a request. It is the only place where a cookie's signature
+// is checked, and it knows nothing of Redis.
 type cookies struct {
 	name     string
 	codecs   []*securecookie.SecureCookie
-	lifetime int64 // of a new cookie, in seconds; 0 is until the browser is closed
+	lifetime int64 // of a new cookie, in seconds; 0 means until the browser is closed
 	policy   SecurePolicy
-	// What stands after the value in a Set-Cookie line, without Secure and with.
+	// What follows the value in a Set-Cookie line, without Secure and with it.
 	attributes, secureAttributes string
 	length                       int // of every cookie's value
 
-	// verified remembers the cookies verified of late: a browser sends the same one again and again, and
-	// verifying costs more than all else that a read does here. It holds no cookie, only hashes of them.
+	// verified remembers cookies that were verified lately: a browser sends the same one again and again, and
+	// verifying it costs more than everything else that a read does here. It holds hashes, not cookies.
 	verified [1 << 10]atomic.Pointer[verifiedCookie]
 }
 
 // verifiedCookie is a cookie that one of the secrets has signed.
 type verifiedCookie struct {
 	sum      [sha256.Size]byte // of its value
-	id       *sessionID
+	id       *store.ID
 	issued   int64 // when it was signed: Unix time
-	lifetime int64 // how long it is good, in seconds; 0 is for as long as the browser keeps it
+	lifetime int64 // how long it is valid, in seconds; 0 means as long as the browser keeps it
 }
 
 func (v *verifiedCookie) expired() bool {
 	return v.lifetime > 0 && time.Now().Unix() > v.issued+v.lifetime
 }
 
-// newCookies checks the settings, and complains of each that is bad; what it returns is then of no use. The
-// keyspace is part of the keys' derivation: a cookie is good for one application's sessions only.
+// newCookies checks the settings and complains of each bad one; then what it returns can't be used. The keys are
+// derived from the keyspace too, so a cookie is valid for one application's sessions only.
 func newCookies(s CookieSettings, secrets []string, keyspace string, complain func(error)) *cookies {
 	c := &cookies{name: s.Name, policy: s.Secure, lifetime: int64(math.Ceil(s.ExpiresDays * 24 * 60 * 60))}
 	if c.name == "" {
@@ -130,7 +131,7 @@ func newCookies(s CookieSettings, secrets []string, keyspace string, complain fu
 		good = false
 		complain(err)
 	})
-	if good { // net/http logs what cannot stand in a cookie
+	if good { // net/http logs what a cookie can't contain
 		c.attributes = attributes(template)
 		template.Secure = true
 		c.secureAttributes = attributes(template)
@@ -149,15 +150,15 @@ func newCookies(s CookieSettings, secrets []string, keyspace string, complain fu
 			complain(err)
 			continue
 		}
-		// securecookie refuses values older than 30 days unless it is told otherwise; how long a cookie is
-		// good stands in the cookie.
+		// securecookie refuses values older than 30 days unless told otherwise. How long a cookie is valid is in the
+		// cookie itself.
 		c.codecs = append(c.codecs, codec.MaxAge(0))
 	}
 	c.measure(keyspace, s.Encrypt, complain)
 	return c
 }
 
-// measure takes note of how long a cookie's value is. With any secret it is as long.
+// measure finds out how long a cookie's value is. That doesn't depend on the secret.
 func (c *cookies) measure(keyspace string, encrypt bool, complain func(error)) {
 	codec, err := newCookieCodec(strings.Repeat("-", minSecretBytes), keyspace, encrypt)
 	if err != nil {
@@ -165,7 +166,7 @@ func (c *cookies) measure(keyspace string, encrypt bool, complain func(error)) {
 		return
 	}
 	like := cookies{name: c.name, codecs: []*securecookie.SecureCookie{codec}}
-	sample, err := like.encode(new(sessionID), 0)
+	sample, err := like.encode(new(store.ID), 0)
 	if err != nil {
 		complain(err)
 		return
@@ -222,9 +223,9 @@ func hasPrefixFold(s, prefix string) bool {
 	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
 }
 
-// newCookieCodec derives its keys from the secret by HKDF-SHA256 (RFC 5869), so that one secret can
-// serve several purposes without one of them weakening another. Encrypted cookies are signed with a key
-// of their own: a cookie that is only signed is not mistaken for one.
+// newCookieCodec derives keys from the secret by HKDF-SHA256 (RFC 5869), so that one secret can serve several
+// purposes without weakening any. Encrypted cookies are signed with a different key, so that a cookie that is
+// only signed is not mistaken for one.
 func newCookieCodec(secret, keyspace string, encrypt bool) (*securecookie.SecureCookie, error) {
 	derive := func(purpose string) ([]byte, error) {
 		return hkdf.Key(sha256.New, []byte(secret), nil, "pycket 1 "+purpose+" "+keyspace, 32)
@@ -245,15 +246,21 @@ func newCookieCodec(secret, keyspace string, encrypt bool) (*securecookie.Secure
 }
 
 // encode signs the id and, in four bytes, the cookie's lifetime.
-func (c *cookies) encode(id *sessionID, lifetime int64) (string, error) {
+func (c *cookies) encode(id *store.ID, lifetime int64) (string, error) {
 	seconds := uint32(lifetime) // #nosec G115 -- 400 days at most
-	return c.codecs[0].Encode(c.name, binary.BigEndian.AppendUint32(slices.Clone(id.bytes[:]), seconds))
+	return c.codecs[0].Encode(c.name, binary.BigEndian.AppendUint32(id.Append(nil), seconds))
 }
 
-// find gives the first cookie in the request that one of the secrets has signed. All others, whatever is
-// wrong with them, are as good as none; forged is one that looks like the application's own, to be warned
-// of. It takes time linear in the header's length.
-func (c *cookies) find(header http.Header) (found *verifiedCookie, forged string) {
+// maxCookies is how many correctly signed cookies of a request are tried.
+const maxCookies = 4
+
+// find returns a cookie of the request that one of the secrets has signed: the first, after skipping as many as skip
+// says. All other cookies are ignored, whatever is wrong with them; forged is one that looks like the application's, to
+// be warned of. The time it takes is linear in the header's length.
+func (c *cookies) find(header http.Header, skip int) (found *verifiedCookie, forged string) {
+	if skip >= maxCookies {
+		return nil, ""
+	}
 	for _, line := range header["Cookie"] {
 		for line != "" {
 			var pair string
@@ -268,19 +275,23 @@ func (c *cookies) find(header http.Header) (found *verifiedCookie, forged string
 			if len(value) != c.length {
 				continue
 			}
-			if found = c.decode(value); found != nil && !found.expired() {
-				return found, ""
-			} else if found == nil {
+			switch found := c.decode(value); {
+			case found == nil:
 				forged = value
+			case found.expired():
+			case skip == 0:
+				return found, ""
+			default:
+				skip--
 			}
 		}
 	}
 	return nil, forged
 }
 
-// decode verifies a cookie's value; nil if none of the secrets has signed it.
+// decode verifies a cookie's value. It returns nil if none of the secrets has signed it.
 func (c *cookies) decode(value string) *verifiedCookie {
-	// The hash is looked for, and not the cookie: how long that takes tells nothing about cookies.
+	// The hash is looked up, not the cookie, so the time it takes reveals nothing about cookies.
 	var buf [256]byte
 	sum := sha256.Sum256(append(buf[:0], value...))
 	slot := &c.verified[binary.LittleEndian.Uint16(sum[:])%uint16(len(c.verified))]
@@ -301,7 +312,7 @@ func (c *cookies) verify(value string) *verifiedCookie {
 		if codec.Decode(c.name, value, &payload) != nil {
 			continue
 		}
-		id, rest, ok := parseID(payload)
+		id, rest, ok := store.ParseID(payload)
 		if !ok || len(rest) != 4 {
 			return nil
 		}
@@ -314,15 +325,15 @@ func (c *cookies) verify(value string) *verifiedCookie {
 	return nil
 }
 
-// attributes are those of a cookie as they stand in a Set-Cookie line, from the first ";" on.
+// attributes returns the attributes of a cookie in a Set-Cookie line, beginning with the first ";".
 func attributes(cookie http.Cookie) string {
 	line := cookie.String()
 	return line[strings.IndexByte(line, ';'):]
 }
 
-// set is the Set-Cookie line that gives the browser this id, for so many seconds or, with 0, until it is
-// closed. Max-Age alone says so, since browsers let it override Expires: RFC 6265bis, section 5.6.
-func (c *cookies) set(r *http.Request, id *sessionID, lifetime int64) (string, error) {
+// set returns the Set-Cookie line that gives the browser this id, for lifetime seconds or, with 0, until it is closed.
+// Max-Age alone says so, since browsers let it override Expires: RFC 6265bis, section 5.6.
+func (c *cookies) set(r *http.Request, id *store.ID, lifetime int64) (string, error) {
 	value, err := c.encode(id, lifetime)
 	if err != nil {
 		return "", err
@@ -334,7 +345,7 @@ func (c *cookies) set(r *http.Request, id *sessionID, lifetime int64) (string, e
 	return line, nil
 }
 
-// delete is the Set-Cookie line that takes the cookie away from the browser.
+// delete returns the Set-Cookie line that deletes the browser's cookie.
 func (c *cookies) delete(r *http.Request) string {
 	return c.line(r, "") + "; Expires=Thu, 01 Jan 1970 00:00:01 GMT; Max-Age=0"
 }
@@ -350,13 +361,13 @@ func (c *cookies) secure(r *http.Request) bool {
 	return c.policy == SecureAlways || overTLS(r)
 }
 
-// dropped tells whether the browser will drop a cookie since it is Secure and comes by plain HTTP. Browsers make an
-// exception for the machine that they run on.
+// dropped reports whether the browser drops the cookie because it is Secure and arrives over plain HTTP. Browsers make
+// an exception for the machine that they run on.
 func (c *cookies) dropped(r *http.Request) bool {
 	return c.policy == SecureAlways && !overTLS(r) && !isLocal(r.Host)
 }
 
-// isLocal tells whether a host, maybe with a port, is the machine itself.
+// isLocal reports whether a host, with or without a port, is the machine itself.
 func isLocal(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
@@ -368,7 +379,7 @@ func isLocal(host string) bool {
 	return host == "localhost" || strings.HasSuffix(host, ".localhost")
 }
 
-// overTLS tells whether the browser sent the request by TLS, to this server or to a proxy that says so.
+// overTLS reports whether the browser sent the request over TLS, to this server or to a proxy that says so.
 func overTLS(r *http.Request) bool {
 	if r.TLS != nil {
 		return true
@@ -377,7 +388,7 @@ func overTLS(r *http.Request) bool {
 	if strings.EqualFold(strings.TrimSpace(proto), "https") {
 		return true
 	}
-	// RFC 7239: the first element is what the proxy next to the client saw.
+	// The first element is what the proxy nearest to the client saw (RFC 7239).
 	first, _, _ := strings.Cut(r.Header.Get("Forwarded"), ",")
 	for param := range strings.SplitSeq(first, ";") {
 		name, value, _ := strings.Cut(strings.TrimSpace(param), "=")

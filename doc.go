@@ -20,29 +20,29 @@
 //	mux.Handle("/", pycket.Handler(Main{DB: db}))
 //	http.ListenAndServe(addr, app.Wrap(mux))
 //
-// Without a mixin, [NewSessionManager] and [NewNotificationManager] give the same managers wherever the
-// pair of writer and request is at hand.
+// Without a mixin, [NewSessionManager] and [NewNotificationManager] return the same managers, anywhere you
+// have the ResponseWriter and the Request.
 //
-// Operations end with the context of the request, which the server cancels when the browser hangs up and when the
-// handler returns. [SessionManager.WithContext] gives a view that takes another: that of a service, with its
-// deadline, or one for work that outlives the handler.
+// Operations end with the request's context, which the server cancels when the browser hangs up and when the
+// handler returns. [SessionManager.WithContext] returns the same session with another context: a service's,
+// which has its own deadline, or one for work that outlives the handler.
 //
 // # What it promises
 //
-// When a write returns nil, Redis has acknowledged it. Requests of one session that run in parallel and
-// set different names all survive; [Update] and [SessionManager.Increment] lose no change of one name.
-// After Destroy, Rotate, Login or a revoke no request that was under way brings anything back under the old
-// id: its writes return [ErrGone]. A notification is handed to one request. A request that doesn't use its
-// session sends Redis nothing and sets no cookie. Every operation is one round trip, or none, but for those on
-// all sessions of an account and, in a cluster, for signing in.
+// When a write returns nil, Redis has acknowledged it. If parallel requests of one session set different
+// names, all their writes survive; [Update] and [SessionManager.Increment] lose no change to one name. After
+// Destroy, Rotate, Login or a revoke, no request under way brings anything back under the old id: its writes
+// return [ErrGone]. A notification is handed to one request only. A request that doesn't use its session sends
+// nothing to Redis and sets no cookie. Every operation takes one round trip or none; the few exceptions are in
+// the README.
 //
-// # Accounts
+// # Users
 //
-// [SessionManager.Login] binds a session to an account; [App.Sessions] lists an account's sessions, and
-// [App.Revoke] and [App.RevokeUser] end them, at once and on every server.
+// [SessionManager.Login] binds a session to a user. [App.Sessions] lists a user's sessions, and [App.Revoke]
+// and [App.RevokeUser] end them, at once and on every server.
 //
-// They work in a Redis Cluster, too: see RedisSettings.Cluster.
+// All of this works in a Redis Cluster too: see RedisSettings.Cluster.
 //
-// docs/storage.md in the repository describes what stands in Redis, docs/settings.md every setting,
+// In the repository, docs/storage.md describes what is in Redis, docs/settings.md every setting, and
 // docs/security.md the threats.
 package pycket

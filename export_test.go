@@ -1,12 +1,34 @@
 package pycket
 
-import "github.com/gorilla/securecookie"
+import (
+	"errors"
+	"net/http"
+	"time"
 
-// Overhear shows the tests every error as it is made, with the caller's name in it and without, and every value
-// as it is encoded, or with nil, before it is decoded. It is for before the first App is made.
-func Overhear(made func(err, unnamed error), met func(value any, data []byte)) {
-	madeError = func(err *opError) { made(err, &opError{op: err.op, cause: err.cause}) }
-	metValue = met
+	"github.com/gorilla/securecookie"
+
+	"github.com/pycket/pycket/internal/store"
+)
+
+// Unnamed returns an error of this package without the name that it is about, which is the caller's own.
+func Unnamed(err error) error {
+	if named := new(opError); errors.As(err, &named) {
+		return &opError{op: named.op, cause: named.cause}
+	}
+	return err
+}
+
+// MakeOlder makes a request one that began earlier.
+func MakeOlder(r *http.Request, by time.Duration) {
+	q := requestOf(nil, r)
+	q.began = q.began.Add(-by)
+}
+
+// Occupy keeps the operations of a request waiting, as one that is under way does.
+func Occupy(r *http.Request) (leave func()) {
+	q := requestOf(nil, r)
+	q.lock.Lock()
+	return q.lock.Unlock
 }
 
 // OverhearIDs shows the tests every id that an App puts into a cookie, or takes out of one that it trusts. It is
@@ -17,20 +39,20 @@ func OverhearIDs(a *App, met func(id []byte)) {
 	}
 }
 
-// overheard is the serializer that the cookies have anyway.
+// overheard is the serializer that cookies have anyway.
 type overheard struct {
 	securecookie.NopEncoder
 	met func(id []byte)
 }
 
 func (o overheard) Serialize(payload any) ([]byte, error) {
-	o.met(payload.([]byte)[:lineLen+secretLen])
+	o.met(payload.([]byte)[:store.IDSize])
 	return o.NopEncoder.Serialize(payload)
 }
 
 func (o overheard) Deserialize(data []byte, into any) error {
-	if len(data) >= lineLen+secretLen {
-		o.met(data[:lineLen+secretLen])
+	if len(data) >= store.IDSize {
+		o.met(data[:store.IDSize])
 	}
 	return o.NopEncoder.Deserialize(data, into)
 }

@@ -13,7 +13,6 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,7 +24,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pycket/pycket"
-	"github.com/pycket/pycket/embedded"
+	"github.com/pycket/pycket/internal/redistest"
 )
 
 // The seeds run against both servers in every go test. While new inputs are looked for, the embedded one
@@ -33,7 +32,7 @@ import (
 
 // arena is a server for a fuzz target, and an application on it. Requests are calls in this process.
 type arena struct {
-	*redisServer
+	*redistest.Server
 	app  *pycket.App
 	conn redis.Conn // to the sessions' database
 	note redis.Conn // to the notifications'
@@ -42,14 +41,9 @@ type arena struct {
 // arenas are those of one target. adjust may change the settings.
 func arenas(f *testing.F, adjust func(*pycket.Settings)) []*arena {
 	f.Helper()
-	server, err := embedded.Start("127.0.0.1:0")
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Cleanup(server.Close)
-	servers := []*redisServer{{t: f, addr: server.Addr()}}
-	if _, err := exec.LookPath("redis-server"); err == nil && flag.Lookup("test.fuzz").Value.String() == "" {
-		servers = append(servers, startRedis(f))
+	servers := []*redistest.Server{redistest.StartEmbedded(f)}
+	if redistest.Installed() && flag.Lookup("test.fuzz").Value.String() == "" {
+		servers = append(servers, redistest.Start(f))
 	}
 	var list []*arena
 	for _, server := range servers {
@@ -57,9 +51,9 @@ func arenas(f *testing.F, adjust func(*pycket.Settings)) []*arena {
 		if adjust != nil {
 			adjust(&s)
 		}
-		a := &arena{redisServer: server, app: newApp(f, s)}
+		a := &arena{Server: server, app: newApp(f, s)}
 		for db, into := range []*redis.Conn{&a.conn, &a.note} {
-			c, err := redis.Dial("tcp", server.addr, redis.DialDatabase(db))
+			c, err := redis.Dial("tcp", server.Addr, redis.DialDatabase(db))
 			if err != nil {
 				f.Fatal(err)
 			}
@@ -172,9 +166,7 @@ func FuzzCookieHeader(f *testing.F) {
 					keys, keysErr := s.Keys()
 					found, hasErr := n.Has("a")
 					_, userErr := s.User()
-					if err := errors.Join(err, keysErr, hasErr, userErr); err != nil {
-						t.Error(err)
-					}
+					noError(t, errors.Join(err, keysErr, hasErr, userErr))
 					if text != want || found != (want != "") || len(keys) != len(want)/len("mine") {
 						t.Errorf("the session has %q, names %q, notification: %v; want %q", text, keys, found, want)
 					}
@@ -228,7 +220,7 @@ const (
 func gobApps(f *testing.F, list []*arena) map[*arena]*pycket.App {
 	apps := map[*arena]*pycket.App{}
 	for _, a := range list {
-		s := settings(a.redisServer)
+		s := settings(a.Server)
 		s.Codec = pycket.Gob{}
 		apps[a] = newApp(f, s)
 	}
@@ -603,9 +595,7 @@ func roundTrip(t *testing.T, app *pycket.App, name, text string, data []byte, nu
 		if want := (pycket.Message{Level: text, Text: text}); err != nil || valid && !slices.Equal(messages, []pycket.Message{want}) || !valid && len(messages) > 0 {
 			t.Errorf("messages: %q, %v", messages, err)
 		}
-		if err := s.Destroy(); err != nil {
-			t.Error(err)
-		}
+		noError(t, s.Destroy())
 	})
 }
 
@@ -773,7 +763,7 @@ func execute(t *testing.T, a *arena, p *program) {
 				if op == "next" {
 					return
 				}
-				said := step(p, op, &models[who], s, n, a.process == nil)
+				said := step(p, op, &models[who], s, n, a.Embedded())
 				trace = append(trace, said)
 				if strings.Contains(said, "MODEL") {
 					t.Fatal(strings.Join(trace, "\n"))
@@ -1007,8 +997,8 @@ func step(p *program, op string, m *model, s *pycket.SessionManager, n *pycket.N
 
 // Errors that have no names.
 var (
-	errNotNumber = errors.New("what is stored is no whole number, or the sum does not fit 64 bits")
-	errNoUser    = errors.New("the account's name is empty")
+	errNotNumber = errors.New("what is stored is not a whole number, or the sum does not fit 64 bits")
+	errNoUser    = errors.New("the user's name is empty")
 	errNoSession = errors.New("there is no session to remember")
 	errShort     = errors.New("the idle timeout is 0s")
 )

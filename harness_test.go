@@ -1,18 +1,17 @@
 package pycket_test
 
-// What the tests are made of: two servers, browsers, a handler that carries out what a browser asks it
-// to, and a proxy that sees every command on its way to Redis.
+// What the tests are made of: a site, browsers, and a handler that carries out what a browser asks it to. The
+// servers are those of internal/redistest.
 
 import (
 	"bufio"
-	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -21,20 +20,16 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
-	"github.com/gomodule/redigo/redis"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pycket/pycket"
-	"github.com/pycket/pycket/embedded"
+	"github.com/pycket/pycket/internal/redistest"
 )
 
 const (
@@ -50,187 +45,33 @@ func TestMain(m *testing.M) {
 	}
 	beginToHear()
 	code := m.Run()
-	sharedCluster.stop()
+	redistest.StopShared()
 	os.Exit(max(code, heard.judge(os.Stderr, code == 0)))
 }
 
-// everyServer runs a test against a real Redis, the embedded one and a cluster.
-func everyServer(t *testing.T, test func(t *testing.T, server *redisServer)) {
-	t.Helper()
-	bothServers(t, test)
-	t.Run("cluster", func(t *testing.T) { test(t, clusterOf(t)) })
-}
-
-// bothServers runs a test against a real Redis and against the embedded one.
-func bothServers(t *testing.T, test func(t *testing.T, server *redisServer)) {
-	t.Helper()
-	t.Run("redis", func(t *testing.T) { test(t, startRedis(t)) })
-	t.Run("embedded", func(t *testing.T) {
-		server, err := embedded.Start("127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(server.Close)
-		test(t, &redisServer{t: t, addr: server.Addr()})
-	})
-}
-
-// skipOrFail skips a test for want of a program; where nothing may be skipped, it fails.
-func skipOrFail(t testing.TB, program, install string) {
-	t.Helper()
-	message := fmt.Sprintf("%s is not installed; on Debian: apt-get install %s", program, install)
-	if os.Getenv("PYCKET_TEST_REQUIRE") == "all" {
-		t.Fatal(message)
-	}
-	t.Skip(message)
-}
-
-func needRedis(t testing.TB) {
-	t.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		skipOrFail(t, "redis-server", "redis-server")
-	}
-}
-
-// redisServer is a Redis to test against.
-type redisServer struct {
-	t       testing.TB
-	addr    string
-	tls     bool
-	process *exec.Cmd // nil: embedded
-	args    []string
-	nodes   []*redisServer // of a cluster, of which this is the first
-}
-
-// startRedis starts a redis-server that ends with the test.
-func startRedis(t testing.TB, args ...string) *redisServer {
-	t.Helper()
-	needRedis(t)
-	for range 20 {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		s := &redisServer{t: t, addr: listener.Addr().String(), args: args}
-		listener.Close()
-		if slices.Contains(args, "--cluster-enabled") && !hasBus(s.addr) {
-			continue
-		}
-		if s.start() == nil {
-			t.Cleanup(s.kill)
-			return s
-		}
-	}
-	t.Fatal("redis-server does not start")
-	return nil
-}
-
-func (s *redisServer) start() error {
-	_, port, _ := net.SplitHostPort(s.addr)
-	args := append([]string{"--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", s.t.TempDir()}, s.args...)
-	s.process = exec.Command("redis-server", args...)
-	if err := s.process.Start(); err != nil {
-		return err
-	}
-	for range 200 {
-		if c, err := redis.Dial("tcp", s.addr); err == nil {
-			_, err = c.Do("PING")
-			c.Close()
-			if err == nil || strings.Contains(err.Error(), "NOAUTH") {
-				return nil
-			}
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	s.kill()
-	return errors.New("no answer")
-}
-
-func (s *redisServer) kill() {
-	s.signal(syscall.SIGKILL)
-	s.process.Wait()
-}
-
-func (s *redisServer) signal(signal syscall.Signal) { s.process.Process.Signal(signal) }
-
-func (s *redisServer) url() string {
-	if len(s.nodes) > 0 {
-		return "cluster://" + s.addr // for childMain; settings knows better
-	}
-	if s.tls {
-		return "rediss://" + s.addr
-	}
-	return "redis://" + s.addr
-}
-
-// do carries out a command in a database.
-func (s *redisServer) do(db int, command string, args ...any) any {
-	s.t.Helper()
-	if len(s.nodes) > 0 {
-		return s.doInCluster(command, args...)
-	}
-	c, err := redis.Dial("tcp", s.addr, redis.DialDatabase(db))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer c.Close()
-	reply, err := c.Do(command, args...)
-	if err != nil {
-		s.t.Fatalf("%s: %v", command, err)
-	}
-	return reply
-}
-
-func (s *redisServer) keys(db int) []string {
-	s.t.Helper()
-	keys, err := redis.Strings(s.do(db, "KEYS", "*"), nil)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	if len(s.nodes) > 0 { // which has one database: what would be in the other is told by the key
-		return slices.DeleteFunc(keys, func(key string) bool {
-			isNote := strings.HasPrefix(key, "pycket:n:") || strings.HasPrefix(key, "pycket:m:")
-			return isNote != (db == 1)
-		})
-	}
-	return keys
-}
-
-// size is the number of keys in the first databases.
-func (s *redisServer) size() int {
-	s.t.Helper()
-	return len(s.keys(0)) + len(s.keys(1))
-}
-
-// sessionKey is the key of the one session there is.
-func (s *redisServer) sessionKey() string {
-	s.t.Helper()
-	keys := s.keys(0)
-	if len(keys) != 1 {
-		s.t.Fatalf("there are %d sessions, not one", len(keys))
-	}
-	return keys[0]
-}
+// served is a handler, for one request of a browser.
+type served func(w http.ResponseWriter, r *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager)
 
 // site is an application under test.
 type site struct {
 	*httptest.Server
 	t       *testing.T
 	app     *pycket.App
+	act     served        // serves requests without operations, if set
 	holding chan struct{} // a request says that it has come to "hold"
 	release chan struct{} // and waits for this
 	failed  func(error)   // is told of every error of an operation, if set
 }
 
 // settings are settings for a server.
-func settings(server *redisServer) pycket.Settings {
+func settings(server *redistest.Server) pycket.Settings {
 	s := pycket.Settings{
 		Secrets: []string{secret},
-		Redis:   pycket.RedisSettings{URL: server.url(), Timeout: timeout},
+		Redis:   pycket.RedisSettings{URL: server.URL(), Timeout: timeout},
 		Logger:  slog.New(slog.DiscardHandler),
 	}
-	if len(server.nodes) > 0 {
-		s.Redis.URL, s.Redis.Cluster = "", []string{server.addr}
+	if server.Nodes() != nil {
+		s.Redis.URL, s.Redis.Cluster = "", []string{server.Addr}
 	}
 	return s
 }
@@ -245,17 +86,63 @@ func newApp(t testing.TB, s pycket.Settings) *pycket.App {
 	return app
 }
 
-// newSite serves the operations handler, or the handler given.
+// proxied is a proxy to a server, and settings that lead through it.
+func proxied(t *testing.T, server *redistest.Server) (*redistest.Proxy, pycket.Settings) {
+	t.Helper()
+	proxy, s := redistest.NewProxy(t, server), settings(server)
+	s.Redis.URL = proxy.URL()
+	return proxy, s
+}
+
+// newSite serves the operations handler, and what visit says, or the handler given.
 func newSite(t *testing.T, s pycket.Settings, handler ...http.Handler) *site {
 	t.Helper()
-	site := &site{t: t, app: newApp(t, s), holding: make(chan struct{}), release: make(chan struct{})}
-	var h http.Handler = pycket.Handler(operations{site: site})
+	site := unstartedSite(t, s)
 	if len(handler) > 0 {
-		h = handler[0]
+		site.Config.Handler = site.app.Wrap(handler[0])
 	}
-	site.Server = httptest.NewServer(site.app.Wrap(h))
+	site.Start()
+	return site
+}
+
+func unstartedSite(t *testing.T, s pycket.Settings) *site {
+	t.Helper()
+	site := &site{t: t, app: newApp(t, s), holding: make(chan struct{}), release: make(chan struct{})}
+	ops := pycket.Handler(operations{site: site})
+	site.Server = httptest.NewUnstartedServer(site.app.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if site.act == nil || r.URL.Query().Has("op") {
+			ops.ServeHTTP(w, r)
+			return
+		}
+		site.act(w, r, pycket.NewSessionManager(w, r), pycket.NewNotificationManager(w, r))
+	})))
 	t.Cleanup(site.Server.Close)
 	return site
+}
+
+// visit is one request of a browser.
+func (s *site) visit(b *browser, act served) answer {
+	s.t.Helper()
+	s.act = act
+	return b.get("/")
+}
+
+// use is visit with the session only.
+func (s *site) use(b *browser, act func(s *pycket.SessionManager)) answer {
+	s.t.Helper()
+	return s.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+		act(s)
+	})
+}
+
+// works is visit for what must not fail.
+func (s *site) works(b *browser, act func(s *pycket.SessionManager, n *pycket.NotificationManager) error) answer {
+	s.t.Helper()
+	return s.visit(b, func(_ http.ResponseWriter, _ *http.Request, m *pycket.SessionManager, n *pycket.NotificationManager) {
+		if err := act(m, n); err != nil {
+			s.t.Error(err)
+		}
+	})
 }
 
 // operations is a handler that does what the query says: op=set:name:value&op=get:name …, one after the
@@ -279,6 +166,7 @@ func (h *operations) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		o := outcome{Value: value}
 		if err != nil {
 			o.Err = errorName(err)
+			heard.err(err)
 			if h.site != nil && h.site.failed != nil {
 				h.site.failed(err)
 			}
@@ -581,135 +469,6 @@ func (b *browser) with(value string) *browser {
 	return other
 }
 
-// proxy stands between a site and its Redis.
-type proxy struct {
-	addr     string
-	upstream string
-
-	mu       sync.Mutex
-	commands []string // the first words of each: "EVALSHA", "PING"
-	sent     bytes.Buffer
-	conns    map[net.Conn]bool
-}
-
-func newProxy(t *testing.T, server *redisServer) *proxy {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &proxy{addr: listener.Addr().String(), upstream: server.addr, conns: map[net.Conn]bool{}}
-	t.Cleanup(func() { listener.Close(); p.cut() })
-	go func() {
-		for {
-			c, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go p.serve(c)
-		}
-	}()
-	return p
-}
-
-func (p *proxy) serve(client net.Conn) {
-	defer client.Close()
-	p.mu.Lock()
-	upstream := p.upstream
-	p.mu.Unlock()
-	redis, err := net.Dial("tcp", upstream)
-	if err != nil {
-		return
-	}
-	defer redis.Close()
-	p.mu.Lock()
-	p.conns[client], p.conns[redis] = true, true
-	p.mu.Unlock()
-	go func() {
-		io.Copy(client, redis)
-		client.Close()
-	}()
-	in := bufio.NewReader(client)
-	for {
-		var command bytes.Buffer
-		words, err := readCommand(in, &command)
-		if err != nil {
-			return
-		}
-		p.mu.Lock()
-		p.commands = append(p.commands, words)
-		p.sent.Write(command.Bytes())
-		p.mu.Unlock()
-		if _, err := redis.Write(command.Bytes()); err != nil {
-			return
-		}
-	}
-}
-
-// readCommand reads an array of bulk strings and returns its first.
-func readCommand(in *bufio.Reader, raw *bytes.Buffer) (string, error) {
-	line := func(want byte) (int, error) {
-		s, err := in.ReadString('\n')
-		if err != nil {
-			return 0, err
-		}
-		raw.WriteString(s)
-		if s[0] != want {
-			return 0, fmt.Errorf("not a command: %q", s)
-		}
-		return strconv.Atoi(strings.TrimSpace(s[1:]))
-	}
-	count, err := line('*')
-	if err != nil {
-		return "", err
-	}
-	var first string
-	for i := range count {
-		n, err := line('$')
-		if err != nil {
-			return "", err
-		}
-		word := make([]byte, n+2)
-		if _, err := io.ReadFull(in, word); err != nil {
-			return "", err
-		}
-		raw.Write(word)
-		if i == 0 {
-			first = string(word[:n])
-		}
-	}
-	return first, nil
-}
-
-// trips counts the commands that are sent while f runs.
-func (p *proxy) trips(f func()) int {
-	p.mu.Lock()
-	p.commands = nil
-	p.mu.Unlock()
-	f()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.commands)
-}
-
-// everything is all that was ever sent.
-func (p *proxy) everything() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.sent.String()
-}
-
-// cut breaks all connections.
-func (p *proxy) cut() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for c := range p.conns {
-		c.(*net.TCPConn).CloseWrite() // at once; Close waits for who is reading
-		c.Close()
-	}
-	p.conns = map[net.Conn]bool{}
-}
-
 // childMain is another process of the application: it serves the operations handler until its standard
 // input ends, and prints its URL first.
 func childMain(redisURL string) {
@@ -728,10 +487,10 @@ func childMain(redisURL string) {
 }
 
 // startChild starts another process of the application and returns its URL.
-func startChild(t *testing.T, server *redisServer) string {
+func startChild(t *testing.T, redisURL string) string {
 	t.Helper()
 	child := exec.Command(os.Args[0])
-	child.Env = append(os.Environ(), "PYCKET_TEST_CHILD="+server.url())
+	child.Env = append(os.Environ(), "PYCKET_TEST_CHILD="+redisURL)
 	child.Stderr = heard.beside(os.Stderr)
 	stdin, err := child.StdinPipe()
 	if err != nil {
@@ -769,141 +528,6 @@ func parallel(n int, f func(i int)) {
 	wg.Wait()
 }
 
-// breaker is a proxy that can do to the answers of Redis what networks do.
-type breaker struct {
-	addr        string
-	armed       atomic.Bool  // the next answer is not passed on, and its connection breaks
-	lossy       atomic.Bool  // no answer is passed on, and connections break
-	deaf        atomic.Bool  // no command is passed on, and connections break
-	twice       atomic.Int64 // if not 0, the next answer is passed on twice, for the second time after so many nanoseconds
-	again       atomic.Int64 // how many were passed on for a second time by themselves
-	connections atomic.Int64
-
-	mu       sync.Mutex
-	changed  sync.Cond
-	held     bool  // answers are kept back
-	clogged  bool  // commands are
-	commands int   // begun since hold
-	muted    int64 // of the connections, those that are silent
-}
-
-func newBreaker(t *testing.T, server *redisServer) *breaker {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &breaker{addr: listener.Addr().String()}
-	b.changed.L = &b.mu
-	t.Cleanup(func() { listener.Close(); b.pass() })
-	go func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			redis, err := net.Dial("tcp", server.addr)
-			if err != nil {
-				client.Close()
-				return
-			}
-			number := b.connections.Add(1)
-			go func() {
-				defer redis.Close()
-				for in := bufio.NewReader(client); ; {
-					var command bytes.Buffer
-					b.mu.Lock()
-					for b.clogged {
-						b.changed.Wait()
-					}
-					b.mu.Unlock()
-					if _, err := readCommand(in, &command); err != nil {
-						return
-					}
-					if b.deaf.Load() {
-						client.Close()
-						return
-					}
-					redis.Write(command.Bytes())
-					b.mu.Lock()
-					b.commands++
-					b.changed.Broadcast()
-					b.mu.Unlock()
-				}
-			}()
-			go func() {
-				defer client.Close()
-				defer redis.Close()
-				answer := make([]byte, 64<<10)
-				for {
-					n, err := redis.Read(answer)
-					b.mu.Lock()
-					for b.held {
-						b.changed.Wait()
-					}
-					muted := number <= b.muted
-					b.mu.Unlock()
-					if muted && err == nil {
-						continue
-					}
-					if err != nil || b.lossy.Load() || b.armed.CompareAndSwap(true, false) {
-						return
-					}
-					if again := b.twice.Swap(0); again == 1 {
-						client.Write(append(answer[:n:n], answer[:n]...))
-					} else if again > 0 {
-						client.Write(answer[:n])
-						time.Sleep(time.Duration(again))
-						client.Write(answer[:n])
-						b.again.Add(1)
-					} else {
-						client.Write(answer[:n])
-					}
-				}
-			}()
-		}
-	}()
-	return b
-}
-
-// mute makes the connections that there are silent for good.
-func (b *breaker) mute() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.muted = b.connections.Load()
-}
-
-// clog reads nothing from now on, but for a command on each connection that there is: who writes much must wait.
-func (b *breaker) clog() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.clogged = true
-}
-
-// hold keeps answers back from now on.
-func (b *breaker) hold() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.held, b.commands = true, 0
-}
-
-// awaitCommands waits until so many commands have gone to Redis since hold.
-func (b *breaker) awaitCommands(n int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for b.commands < n {
-		b.changed.Wait()
-	}
-}
-
-// pass lets everything through again.
-func (b *breaker) pass() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.held, b.clogged = false, false
-	b.changed.Broadcast()
-}
-
 // lockedWriter may be written to by several goroutines.
 type lockedWriter struct {
 	mu sync.Mutex
@@ -924,4 +548,161 @@ func must(t *testing.T, text string) []byte {
 		t.Fatal(err)
 	}
 	return data
+}
+
+// noError wants an operation to succeed.
+func noError(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// wantError wants an error that names the operation and the key, and is the sentinel, if there is one.
+func wantError(t *testing.T, err error, sentinel error, texts ...string) {
+	t.Helper()
+	if err == nil {
+		t.Errorf("no error; want one with %q", texts)
+		return
+	}
+	heard.err(err)
+	if sentinel != nil && !errors.Is(err, sentinel) {
+		t.Errorf("%v is not %v", err, sentinel)
+	}
+	for _, text := range append(texts, "pycket: ") {
+		if !strings.Contains(err.Error(), text) {
+			t.Errorf("%q does not say %q", err, text)
+		}
+	}
+}
+
+// wantAnonymous checks that a cookie opens nothing.
+func wantAnonymous(t *testing.T, site *site, cookie string) {
+	t.Helper()
+	if cookie == "" {
+		t.Fatal("there was no cookie")
+	}
+	stale := site.browser().with(cookie)
+	stale.want([]outcome{{Value: ""}, {Value: []any{}}, {Value: ""}, {Value: []any{}}, {Value: ""}}, "get:a", "keys", "take:waiting", "nkeys", "drain")
+}
+
+// wantNothingLeft checks that after a Destroy nothing is left but the mark, for a minute.
+func wantNothingLeft(t *testing.T, server *redistest.Server) {
+	t.Helper()
+	if keys := server.Keys(1); len(keys) != 0 {
+		t.Errorf("notifications are left: %v", keys)
+	}
+	for _, key := range server.Keys(0) {
+		if mayLag(server, key) {
+			continue
+		}
+		fields := server.Do(0, "HKEYS", key).([]any)
+		if len(fields) != 1 || string(fields[0].([]byte)) != "pycket:ended" {
+			t.Errorf("%s holds %q", key, fields)
+		}
+		if left := server.Do(0, "PTTL", key).(int64); left <= 0 || left > time.Minute.Milliseconds() {
+			t.Errorf("the mark stays for %d ms", left)
+		}
+	}
+}
+
+// shortTimeout is for tests in which Redis does not answer. Nothing here measures how fast anything is:
+// "within the timeout" is checked against a bound far larger than it.
+const (
+	shortTimeout = 300 * time.Millisecond
+	bound        = 5 * time.Second
+)
+
+// everyOperation is each operation of a session that exists, and what it does when Redis is there.
+var everyOperation = []string{
+	"get:a", "has:a", "keys", "set:a:c", "setmany:a:c:b:c", "delete:a", "inc:n:1", "update:n", "rotate", "destroy",
+	"note:a:b", "notemany:a:b", "take:a", "peek:a", "nhas:a", "nkeys", "ndelete:a", "add:i:t", "drain",
+}
+
+// keyOf is the session's key that docs/storage.md gives an id.
+func keyOf(id []byte) string {
+	sum := sha256.Sum256(append([]byte("pycket handle "), id[:12]...))
+	return "pycket:s:{" + base64.RawURLEncoding.EncodeToString(sum[:12]) + "}"
+}
+
+// mayLag tells whether a key is an account's list in a cluster: what it names may have ended. The tests of
+// App.Sessions say what that may not mean.
+func mayLag(s *redistest.Server, key string) bool {
+	return s.Nodes() != nil && strings.HasPrefix(key, "pycket:u:")
+}
+
+// handle runs one request of an application, without a server around it.
+func handle(app *pycket.App, r *http.Request, use func(s *pycket.SessionManager)) *http.Response {
+	w := httptest.NewRecorder()
+	app.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { use(pycket.NewSessionManager(w, r)) })).ServeHTTP(w, r)
+	heard.request(r)
+	heard.response(w.Result())
+	return w.Result()
+}
+
+// visitor is somebody with a session.
+type visitor struct {
+	app    *pycket.App
+	cookie *http.Cookie
+}
+
+// newVisitor makes a session; it tries until Redis lets it.
+func newVisitor(t *testing.T, app *pycket.App) *visitor {
+	t.Helper()
+	for range 1000 {
+		response := handle(app, httptest.NewRequest("GET", "/", nil), func(s *pycket.SessionManager) { s.Set("made", true) })
+		if cookies := response.Cookies(); len(cookies) == 1 {
+			return &visitor{app, cookies[0]}
+		}
+	}
+	t.Fatal("no session can be made")
+	return nil
+}
+
+func (v *visitor) do(use func(s *pycket.SessionManager)) {
+	r := httptest.NewRequest("GET", "/", nil)
+	r.AddCookie(v.cookie)
+	handle(v.app, r, use)
+}
+
+// signIn logs a new browser in.
+func signIn(t *testing.T, site *site, user string) *browser {
+	t.Helper()
+	b := site.browser()
+	site.works(b, func(s *pycket.SessionManager, _ *pycket.NotificationManager) error {
+		return s.Login(user, pycket.Values{"name": user})
+	})
+	return b
+}
+
+// who is the account that a browser's session is bound to.
+func who(t *testing.T, site *site, b *browser) (user string, at time.Time) {
+	t.Helper()
+	site.use(b, func(s *pycket.SessionManager) {
+		var err, atErr error
+		user, err = s.User()
+		if at, atErr = s.AuthTime(); err != nil || atErr != nil {
+			t.Error(err, atErr)
+		}
+	})
+	return user, at
+}
+
+// list is what App.Sessions says.
+func list(t *testing.T, site *site, user string) []pycket.SessionInfo {
+	t.Helper()
+	infos, err := site.app.Sessions(t.Context(), user)
+	noError(t, err)
+	return infos
+}
+
+func signInQuietly(site *site, user string) {
+	handle(site.app, httptest.NewRequest("GET", "/", nil), func(s *pycket.SessionManager) { s.Login(user, nil) })
+}
+
+// handleCookie runs a request with a cookie, without a server around it.
+func handleCookie(site *site, cookie string, use func(*pycket.SessionManager)) *http.Response {
+	r := httptest.NewRequest("GET", "/", nil)
+	r.AddCookie(&http.Cookie{Name: "PYCKET_ID", Value: cookie})
+	return handle(site.app, r, use)
 }

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -17,29 +16,25 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pycket/pycket"
+	"github.com/pycket/pycket/internal/redistest"
 )
 
 // http2Site is a site that is served over TLS and HTTP/2.
 type http2Site struct {
-	*stage
+	*site
 	connections atomic.Int64 // that were opened
 }
 
-// newHTTP2Site serves the operations handler; with visit, it does what a test says.
 func newHTTP2Site(t *testing.T, s pycket.Settings) *http2Site {
 	t.Helper()
-	site := &http2Site{stage: &stage{site: &site{t: t, app: newApp(t, s), holding: make(chan struct{}), release: make(chan struct{})}}}
-	ops := pycket.Handler(operations{site: site.site})
-	site.Server = httptest.NewUnstartedServer(site.app.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	site := &http2Site{site: unstartedSite(t, s)}
+	h := site.Config.Handler
+	site.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor != 2 || r.TLS == nil {
 			t.Errorf("a request over %s, TLS: %v", r.Proto, r.TLS != nil)
 		}
-		if r.URL.RawQuery != "" {
-			ops.ServeHTTP(w, r)
-			return
-		}
-		site.act(w, r, pycket.NewSessionManager(w, r), pycket.NewNotificationManager(w, r))
-	})))
+		h.ServeHTTP(w, r)
+	})
 	site.EnableHTTP2 = true
 	site.Config.ConnState = func(_ net.Conn, state http.ConnState) {
 		if state == http.StateNew {
@@ -47,7 +42,6 @@ func newHTTP2Site(t *testing.T, s pycket.Settings) *http2Site {
 		}
 	}
 	site.StartTLS()
-	t.Cleanup(site.Server.Close)
 	return site
 }
 
@@ -60,11 +54,11 @@ func (s *http2Site) browser() *browser {
 
 // A first visit gets one cookie, which is Secure since the request came over TLS; a later one none.
 func TestHTTP2Visit(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		site := newHTTP2Site(t, settings(server))
 		b := site.browser()
-		if a := b.want([]outcome{{Value: ""}}, "get:a"); a.setsCookie() || server.size() != 0 {
-			t.Errorf("a read sets %q and makes %d keys", a.header["Set-Cookie"], server.size())
+		if a := b.want([]outcome{{Value: ""}}, "get:a"); a.setsCookie() || server.Size() != 0 {
+			t.Errorf("a read sets %q and makes %d keys", a.header["Set-Cookie"], server.Size())
 		}
 		lines := b.want([]outcome{{}, {Value: 1.0}, {}}, "set:a:x", "inc:n:1", "note:waiting:note").header["Set-Cookie"]
 		if len(lines) != 1 {
@@ -91,7 +85,7 @@ func TestHTTP2Visit(t *testing.T) {
 // Flush sends the headers: a stranger's session is refused after it, and has its cookie before it. An
 // empty body or a Flush before the body do not lose it.
 func TestHTTP2HeadersSent(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		site := newHTTP2Site(t, settings(server))
 		for name, send := range map[string]func(w http.ResponseWriter) error{
 			"Flush":        func(w http.ResponseWriter) error { w.(http.Flusher).Flush(); return nil },
@@ -100,11 +94,9 @@ func TestHTTP2HeadersSent(t *testing.T) {
 			"WriteHeader":  func(w http.ResponseWriter) error { w.WriteHeader(http.StatusNoContent); return nil },
 		} {
 			t.Run(name, func(t *testing.T) {
-				server.do(0, "FLUSHALL")
+				server.Do(0, "FLUSHALL")
 				a := site.visit(site.browser(), func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
-					if err := send(w); err != nil {
-						t.Error(err)
-					}
+					noError(t, send(w))
 					_, incrementErr := s.Increment("n", 1)
 					for op, err := range map[string]error{
 						"set": s.Set("a", 1), "increment": incrementErr, "notify": n.Set("a", 1), "add": n.Add("i", "t"), "login": s.Login("me", nil),
@@ -112,15 +104,13 @@ func TestHTTP2HeadersSent(t *testing.T) {
 						wantError(t, err, pycket.ErrHeadersSent, op)
 					}
 				})
-				if a.setsCookie() || server.size() != 0 {
-					t.Errorf("Set-Cookie %q, %d keys", a.header["Set-Cookie"], server.size())
+				if a.setsCookie() || server.Size() != 0 {
+					t.Errorf("Set-Cookie %q, %d keys", a.header["Set-Cookie"], server.Size())
 				}
 
 				b := site.browser()
 				a = site.visit(b, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
-					if err := errors.Join(s.Set("a", "first"), send(w), s.Set("a", "second"), n.Add("i", "t")); err != nil {
-						t.Error(err)
-					}
+					noError(t, errors.Join(s.Set("a", "first"), send(w), s.Set("a", "second"), n.Add("i", "t")))
 					wantError(t, s.Rotate(), pycket.ErrHeadersSent, "rotate")
 				})
 				if len(a.header["Set-Cookie"]) != 1 || b.cookie() == "" {
@@ -131,11 +121,7 @@ func TestHTTP2HeadersSent(t *testing.T) {
 		}
 		t.Run("nothing is written", func(t *testing.T) {
 			b := site.browser()
-			site.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
-				if err := s.Set("a", "x"); err != nil {
-					t.Error(err)
-				}
-			})
+			site.works(b, func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { return s.Set("a", "x") })
 			b.want([]outcome{{Value: "x"}}, "get:a")
 		})
 	})
@@ -144,14 +130,12 @@ func TestHTTP2HeadersSent(t *testing.T) {
 // Early hints are no headers of the answer: a session may still be made after them, and its cookie comes
 // with the real ones.
 func TestHTTP2EarlyHints(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		site := newHTTP2Site(t, settings(server))
 		site.act = func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
 			w.Header().Set("Link", "</style.css>; rel=preload")
 			w.WriteHeader(http.StatusEarlyHints)
-			if err := s.Set("a", "x"); err != nil {
-				t.Error(err)
-			}
+			noError(t, s.Set("a", "x"))
 			w.WriteHeader(http.StatusEarlyHints)
 			fmt.Fprint(w, "body")
 		}
@@ -170,15 +154,13 @@ func TestHTTP2EarlyHints(t *testing.T) {
 // A stream of events writes to its session, sees what requests on the same connection have written, and
 // brings nothing back after a logout.
 func TestHTTP2EventStream(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		site := newHTTP2Site(t, settings(server))
 		next := make(chan struct{})
 		site.act = func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
 			w.Header().Set("Content-Type", "text/event-stream")
 			controller := http.NewResponseController(w)
-			if err := controller.Flush(); err != nil {
-				t.Error(err)
-			}
+			noError(t, controller.Flush())
 			for range next {
 				s.Refresh()
 				text, err := pycket.Get(s, "a", "none")
@@ -187,9 +169,7 @@ func TestHTTP2EventStream(t *testing.T) {
 					incrementErr = pycket.ErrGone
 				}
 				fmt.Fprintf(w, "data: %s %d %v %v\n\n", text, count, err, incrementErr)
-				if err := controller.Flush(); err != nil {
-					t.Error(err)
-				}
+				noError(t, controller.Flush())
 			}
 		}
 		b := site.browser()
@@ -229,27 +209,21 @@ func TestHTTP2EventStream(t *testing.T) {
 // The controller's deadlines reach the server's writer. One that breaks the response takes back nothing
 // of what the session has acknowledged.
 func TestHTTP2Deadlines(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		site := newHTTP2Site(t, settings(server))
 		b := site.browser()
 		site.visit(b, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
 			controller := http.NewResponseController(w)
 			far := time.Now().Add(time.Hour)
-			if err := errors.Join(controller.SetReadDeadline(far), controller.SetWriteDeadline(far), s.Set("a", "first")); err != nil {
-				t.Error(err)
-			}
+			noError(t, errors.Join(controller.SetReadDeadline(far), controller.SetWriteDeadline(far), s.Set("a", "first")))
 		})
 		b.want([]outcome{{Value: "first"}}, "get:a")
 
 		finished := make(chan struct{})
 		site.act = func(w http.ResponseWriter, r *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
 			defer close(finished)
-			if err := s.Set("a", "second"); err != nil {
-				t.Error(err)
-			}
-			if err := http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0)); err != nil {
-				t.Error(err)
-			}
+			noError(t, s.Set("a", "second"))
+			noError(t, http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0)))
 			<-r.Context().Done() // the server has reset the stream
 			wantError(t, s.Set("a", "third"), r.Context().Err(), "set")
 		}
@@ -264,7 +238,7 @@ func TestHTTP2Deadlines(t *testing.T) {
 
 // What runs in parallel on one connection loses no name and no count.
 func TestHTTP2Parallel(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		const requests = 64
 		site := newHTTP2Site(t, settings(server))
 		b := site.browser()

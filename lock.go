@@ -9,20 +9,19 @@ import (
 	"time"
 )
 
-// queueLock is a mutex that is handed on in the order in which it was asked for, and that can be waited for with
-// a limit.
+// A queueLock is a mutex that is handed on in the order in which it was asked for, and that can be waited for with a
+// limit.
 //
-// The order is what bounds a wait without a limit. Each operation of a request is over when Timeout has passed
-// since it began, its own wait included, and so is whatever began before it: who joins the queue has the lock,
-// too, when Timeout has passed. The headers of the response wait like that. They need not choose, then, between a
-// response that hangs and a session whose cookie is not sent.
+// The order bounds a wait without a limit. Each operation of a request is over when Timeout has passed since it began,
+// its own wait included; so whoever joins the queue has the lock when Timeout has passed. The response's headers wait like
+// that: they need not choose between a response that hangs and a session whose cookie is not sent.
 type queueLock struct {
 	mu    sync.Mutex
 	held  bool
 	queue []chan struct{} // closed when it is their turn
 }
 
-// take takes the lock if nobody has it. Else it joins the queue, and returns what tells when it is its turn.
+// take takes the lock if it is free. Otherwise it joins the queue, and returns a channel that tells when its turn has come.
 func (l *queueLock) take() (turn chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -41,8 +40,7 @@ func (l *queueLock) Lock() {
 	}
 }
 
-// lockBy is Lock, but that it gives up at a deadline, with ErrUnavailable, and at the end of a context, with that
-// context's error.
+// lockBy is Lock, but it gives up at a deadline, with ErrUnavailable, and when a context ends, with its error.
 func (l *queueLock) lockBy(ctx context.Context, deadline time.Time) error {
 	turn := l.take()
 	if turn == nil {
@@ -57,13 +55,13 @@ func (l *queueLock) lockBy(ctx context.Context, deadline time.Time) error {
 	case <-ctx.Done():
 		err = ctx.Err()
 	case <-timer.C:
-		err = unavailable(fmt.Errorf("other operations of the request are under way: %w", os.ErrDeadlineExceeded))
+		err = fmt.Errorf("%w: other operations of the request are under way: %w", ErrUnavailable, os.ErrDeadlineExceeded)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if i := slices.Index(l.queue, turn); i >= 0 {
 		l.queue = slices.Delete(l.queue, i, i+1)
-	} else { // its turn has come meanwhile
+	} else { // its turn came meanwhile
 		l.next()
 	}
 	return err
@@ -75,7 +73,7 @@ func (l *queueLock) Unlock() {
 	l.next()
 }
 
-// next hands the lock to who has waited longest. mu is locked.
+// next hands the lock to the one that has waited longest. mu is locked.
 func (l *queueLock) next() {
 	if len(l.queue) == 0 {
 		l.held = false

@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/pycket/pycket/internal/store"
 )
 
 // Values are names and values to be set together.
@@ -16,11 +17,10 @@ type Values map[string]any
 
 // A Manager is what [SessionManager] and [NotificationManager] have in common.
 //
-// Names may be any bytes, the empty name too, but not begin with "pycket:" (ErrReserved). Values are
-// what the codec takes. Every operation is one round trip to Redis at most, is carried out by Redis in
-// one step, and ends with the context of the request that App.Wrap was given, or with that of WithContext.
-// Managers may be used by several goroutines of a request at once. An operation that returns nil was
-// acknowledged by Redis.
+// A name may be any string, even an empty one, unless it begins with "pycket:" ([ErrReserved]). A value may be
+// anything that the codec encodes. Every operation is one round trip to Redis at most, and Redis carries it out in
+// one step; when it returns nil, Redis has acknowledged it. An operation ends with the context of the request that
+// App.Wrap was given, or with that of WithContext. Managers may be used by several goroutines of a request at once.
 type Manager interface {
 	// Set stores a value. The first Set of a new visitor makes the session and its cookie.
 	Set(name string, value any) error
@@ -28,17 +28,17 @@ type Manager interface {
 	// SetMany stores several values, all or none.
 	SetMany(values Values) error
 
-	// Lookup reads a value into the variable that into points to and says whether there was one. If it
-	// can't be read into that type, the variable is left as it was. A notification is taken out by it.
+	// Lookup reads a value into the variable that into points to, and reports whether there was one. If the value
+	// can't be read into that type, the variable is unchanged. Lookup takes a notification out.
 	Lookup(name string, into any) (found bool, err error)
 
-	// Has says whether there is a value, and leaves it.
+	// Has reports whether there is a value, and leaves it.
 	Has(name string) (bool, error)
 
-	// Keys gives the names of all values, sorted.
+	// Keys returns the names of all values, sorted.
 	Keys() ([]string, error)
 
-	// Delete removes values. Names that are not there are no error.
+	// Delete removes values. A name without a value is not an error.
 	Delete(names ...string) error
 }
 
@@ -47,8 +47,8 @@ var (
 	_ Manager = (*NotificationManager)(nil)
 )
 
-// Get reads a value; if there is none, or an error, it returns the fallback, and no copy of it. Of a session, values come
-// from the request's snapshot. A notification is taken out: no other request gets it.
+// Get returns a value. If there is none, or on an error, it returns fallback itself, not a copy. A session's value
+// comes from the request's snapshot. A notification is taken out: no other request gets it.
 func Get[T any](m Manager, name string, fallback T) (T, error) {
 	var value T
 	found, err := m.Lookup(name, &value)
@@ -61,7 +61,7 @@ func Get[T any](m Manager, name string, fallback T) (T, error) {
 // manager is the part of both managers that finds its request.
 type manager struct {
 	request *request
-	context context.Context // of WithContext; nil: the request's
+	context context.Context // of WithContext; nil means the request's
 	cause   error           // why there is no request
 }
 
@@ -70,7 +70,7 @@ func (m manager) withContext(ctx context.Context) manager {
 	return m
 }
 
-// ctx is the context that operations end with. There is a request.
+// ctx returns the context that operations end with.
 func (m *manager) ctx() context.Context {
 	if m.context != nil {
 		return m.context
@@ -78,46 +78,80 @@ func (m *manager) ctx() context.Context {
 	return m.request.Context
 }
 
-// enter begins an operation. If it returns no error, the request is locked.
-func (m *manager) enter() (*request, error) {
-	if m.cause != nil {
-		return nil, stray(m.cause)
-	}
-	return m.request, m.request.enter(m.ctx())
-}
-
-// write makes arguments and then carries out an operation with them, unless there are none. They are made
-// before the request is locked: codecs run code of the application, which may use the session itself.
-func (m *manager) write(encode func(*request) ([]any, error), operation func(*request, []any) error) error {
+// bound returns an error if there is no request to work on.
+func (m *manager) bound() error {
 	if m.cause != nil {
 		return stray(m.cause)
 	}
-	args, err := encode(m.request)
-	if err != nil || len(args) == 0 {
-		return err
-	}
-	q, err := m.enter()
-	if err != nil {
-		return err
-	}
-	defer q.mu.Unlock()
-	return operation(q, args)
+	return nil
 }
 
-// A SessionManager is the session of one request: values kept in Redis under the id in the browser's
-// cookie. Get one by [SessionMixin] or [NewSessionManager].
+// begin begins an operation, to be ended by its method end.
+func (m *manager) begin() (operation, error) {
+	if err := m.bound(); err != nil {
+		return operation{}, err
+	}
+	return m.request.begin(m.ctx())
+}
+
+// fields encodes values. The request is not locked yet, since codecs run the application's code, which may use the
+// session.
+func (m *manager) fields(values Values) ([]store.Field, error) {
+	if err := m.bound(); err != nil {
+		return nil, err
+	}
+	fields := make([]store.Field, 0, len(values))
+	for name, value := range values {
+		f, err := m.field(name, value)
+		if err != nil {
+			return nil, fmt.Errorf("%q: %w", name, err)
+		}
+		fields = append(fields, f)
+	}
+	return fields, nil
+}
+
+func (m *manager) field(name string, value any) (store.Field, error) {
+	if err := m.bound(); err != nil {
+		return store.Field{}, err
+	}
+	if err := checkName(name); err != nil {
+		return store.Field{}, err
+	}
+	data, err := m.request.app.encode(value)
+	return store.Field{Name: name, Value: data}, err
+}
+
+func checkName(name string) error {
+	if strings.HasPrefix(name, store.Reserved) {
+		return ErrReserved
+	}
+	return nil
+}
+
+func checkNames(names []string) error {
+	for _, name := range names {
+		if err := checkName(name); err != nil {
+			return fmt.Errorf("%q: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// A SessionManager is the session of one request: values kept in Redis under the id in the browser's cookie. Get
+// one from [SessionMixin] or [NewSessionManager].
 //
-// A request reads its session once, at its first read, and sees its own writes. Large sessions (over
-// 4 KB) are read by the value instead. Writes change only what they name, so that parallel requests do
-// not undo each other's; [SessionManager.Increment] and [Update] lose no change even of one value.
+// A request reads its session once, at its first read, and sees its own writes. It reads a large session (over 4 KB)
+// value by value. A write changes only what it names, so parallel requests don't undo each other's writes;
+// [SessionManager.Increment] and [Update] lose no change even of one value.
 //
-// A write to a session that another request has destroyed or rotated meanwhile returns [ErrGone]; to
-// one that expired, it starts a new session under a new id. So does a [SessionManager.Login] to one that
-// was destroyed before the request began.
+// A write to a session that another request has destroyed or rotated meanwhile returns [ErrGone]; to one that has
+// expired, it starts a new session under a new id. So does a [SessionManager.Login] to one that was destroyed before
+// the request began.
 type SessionManager struct{ manager }
 
-// NewSessionManager gives the session of a request, wherever the pair of writer and request is at hand.
-// All managers of one request are one. Redis is not touched before the first operation.
+// NewSessionManager returns the session of a request, wherever you have the ResponseWriter and the Request. All
+// managers of a request share one session. Redis is not touched before the first operation.
 func NewSessionManager(w http.ResponseWriter, r *http.Request) *SessionManager {
 	if q := requestOf(w, r); q != nil {
 		return &q.session
@@ -125,14 +159,13 @@ func NewSessionManager(w http.ResponseWriter, r *http.Request) *SessionManager {
 	return &SessionManager{manager{cause: ErrNoApp}}
 }
 
-// WithContext gives the same session of the same request, whose operations end with ctx in place of the
-// request's context; RedisSettings.Timeout bounds them all the same. A service hands down its own, with its
-// deadline:
+// WithContext returns the same session of the same request, whose operations end with ctx instead of the request's
+// context; RedisSettings.Timeout bounds them all the same. A service passes on its own, with its deadline:
 //
 //	count, err := session.WithContext(ctx).Increment("searches", 1)
 //
-// The context of a request ends with its handler, and operations after that say so. Work that goes on
-// takes one that does not:
+// A request's context ends with its handler, and operations after that say so. Work that goes on needs one that does
+// not:
 //
 //	session := session.WithContext(context.WithoutCancel(ctx))
 //	go func() {
@@ -140,71 +173,98 @@ func NewSessionManager(w http.ResponseWriter, r *http.Request) *SessionManager {
 //		…
 //	}()
 //
-// It may write to a session that there is. One that would be made, or be given a new id, is refused
-// with [ErrHeadersSent], since the answer with its cookie has gone. What the request has read is kept: see
-// [SessionManager.Refresh].
+// It may write to a session that exists. One that would begin, or get a new id, is refused with [ErrHeadersSent], since
+// the response with its cookie is gone. What the request has read is kept: see [SessionManager.Refresh].
 func (m *SessionManager) WithContext(ctx context.Context) *SessionManager {
 	return &SessionManager{m.withContext(ctx)}
 }
 
 // Set stores a value: see [Manager].
 func (m *SessionManager) Set(name string, value any) error {
-	return failedOn("set", name, m.set(func(q *request) ([]any, error) { return q.pair(nil, name, value) }))
+	f, err := m.field(name, value)
+	if err == nil {
+		err = m.set([]store.Field{f})
+	}
+	return failedOn("set", name, err)
 }
 
 // SetMany stores several values, all or none: see [Manager].
 func (m *SessionManager) SetMany(values Values) error {
-	return failed("set many", m.set(func(q *request) ([]any, error) { return q.pairs(values) }))
+	fields, err := m.fields(values)
+	if err == nil && len(fields) > 0 {
+		err = m.set(fields)
+	}
+	return failed("set many", err)
 }
 
-func (m *SessionManager) set(encode func(*request) ([]any, error)) error {
-	return m.write(encode, func(q *request, args []any) error {
-		if _, err := q.write(&q.app.store.set, args); err != nil {
-			return err
-		}
-		for i := 1; i < len(args); i += 2 {
-			q.snapshot.learn(args[i].(string), args[i+1].([]byte))
-		}
-		return nil
-	})
+func (m *SessionManager) set(fields []store.Field) error {
+	op, err := m.begin()
+	if err != nil {
+		return err
+	}
+	defer op.end()
+	for op.next() {
+		op.wrote(op.app.store.Set(op.ctx, op.began, op.id, op.fresh, op.seal(sessionValue, fields)))
+	}
+	if op.err == nil {
+		op.snapshot.learn(op.sealed...)
+	}
+	return op.err
 }
 
 // Lookup reads a value from the request's snapshot: see [Manager].
 func (m *SessionManager) Lookup(name string, into any) (found bool, err error) {
-	data, err := m.get(name, into)
-	if err == nil && data != nil {
-		err = decodeInto(m.request.app.settings.Codec, data, into)
+	_, plain, err := m.get(name, into)
+	if err == nil && plain != nil {
+		err = m.request.app.decode(plain, into)
 	}
-	return err == nil && data != nil, failedOn("get", name, err)
+	return err == nil && plain != nil, failedOn("get", name, err)
 }
 
-func (m *SessionManager) get(name string, into any) ([]byte, error) {
+// get returns a value as it is stored and as the codec has encoded it, nil if there is none.
+func (m *SessionManager) get(name string, into any) (stored, plain []byte, err error) {
 	if err := errors.Join(checkName(name), checkTarget(into)); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	q, err := m.enter()
+	op, err := m.begin()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer op.end()
+	stored, err = op.value(name)
+	if err == nil && stored != nil {
+		plain, err = op.open(sessionValue, name, stored)
+	}
+	return stored, plain, err
+}
+
+// Has reports whether there is a value: see [Manager].
+func (m *SessionManager) Has(name string) (bool, error) {
+	stored, err := m.own(name, checkName(name))
+	return stored != nil, failedOn("has", name, err)
+}
+
+// own returns a value as it is stored, of the library's own fields too.
+func (m *SessionManager) own(name string, err error) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer q.mu.Unlock()
-	return q.value(name)
+	op, err := m.begin()
+	if err != nil {
+		return nil, err
+	}
+	defer op.end()
+	return op.value(name)
 }
 
-// Has says whether there is a value: see [Manager].
-func (m *SessionManager) Has(name string) (bool, error) {
-	var unused any
-	data, err := m.get(name, &unused)
-	return data != nil, failedOn("has", name, err)
-}
-
-// Keys gives the names of all values, sorted: see [Manager].
+// Keys returns the names of all values, sorted: see [Manager].
 func (m *SessionManager) Keys() ([]string, error) {
-	q, err := m.enter()
+	op, err := m.begin()
 	if err != nil {
 		return nil, failed("keys", err)
 	}
-	defer q.mu.Unlock()
-	names, err := q.names()
+	defer op.end()
+	names, err := op.names()
 	return names, failed("keys", err)
 }
 
@@ -214,75 +274,72 @@ func (m *SessionManager) Delete(names ...string) error {
 }
 
 func (m *SessionManager) delete(names []string) error {
-	q, err := m.enter()
+	op, err := m.begin()
 	if err != nil {
 		return err
 	}
-	defer q.mu.Unlock()
-	args, err := nameArgs(names)
-	if err != nil || len(args) == 0 {
+	defer op.end()
+	if err := checkNames(names); err != nil || len(names) == 0 {
 		return err
 	}
-	if q.ended {
-		return ErrGone
+	for op.asks() {
+		op.heard(op.app.store.Delete(op.ctx, op.began, op.id, names))
 	}
-	if _, _, err := q.inquire(&q.app.store.drop, args...); err != nil {
+	if err := op.gone(); err != nil {
 		return err
-	}
-	if q.ended {
-		return ErrGone
 	}
 	for _, name := range names {
-		q.snapshot.learn(name, nil)
+		op.snapshot.learn(store.Field{Name: name})
 	}
 	return nil
 }
 
-// Increment adds to a whole number, in one step in Redis, and returns the sum. A name without a value
-// counts as 0. If what is there is no whole number, or the sum would not fit an int64, nothing changes.
+// Increment adds to a whole number, in one step in Redis, and returns the sum. A name without a value counts as 0. If
+// the value is not a whole number, or the sum does not fit an int64, nothing changes.
 func (m *SessionManager) Increment(name string, by int64) (int64, error) {
 	if m.cause == nil && !m.request.app.digits {
 		return update(m, "increment", name, 0, func(n int64) (int64, error) {
 			if sum := n + by; (sum > n) == (by > 0) || by == 0 {
 				return sum, nil
 			}
-			return n, errNotNumber
+			return n, store.ErrNotNumber
 		})
 	}
 	sum, err := m.increment(name, by)
 	return sum, failedOn("increment", name, err)
 }
 
-var errNotNumber = errors.New("what is stored is no whole number, or the sum does not fit 64 bits")
-
 func (m *SessionManager) increment(name string, by int64) (int64, error) {
 	if err := checkName(name); err != nil {
 		return 0, err
 	}
-	q, err := m.enter()
+	op, err := m.begin()
 	if err != nil {
 		return 0, err
 	}
-	defer q.mu.Unlock()
-	a, err := q.write(&q.app.store.increment, []any{nil, name, by})
-	if err != nil {
-		return 0, err
+	defer op.end()
+	var digits []byte
+	for op.next() {
+		var o store.Outcome
+		digits, o, err = op.app.store.Increment(op.ctx, op.began, op.id, op.fresh, name, by)
+		op.wrote(o, err)
 	}
-	digits := a.value()
+	if op.err != nil {
+		return 0, op.err
+	}
 	sum, err := strconv.ParseInt(string(digits), 10, 64)
 	if err != nil {
-		return 0, errMalformed
+		return 0, store.ErrMalformed
 	}
-	q.snapshot.learn(name, digits)
+	op.snapshot.learn(store.Field{Name: name, Value: digits})
 	return sum, nil
 }
 
-// Update changes one value by a function of what it was, and returns what it became; a name without a
-// value counts as initial, of which change gets a copy, as the codec makes it: initial may be shared by
-// all visitors, and change may change what it gets in place. No change of another request is lost: if the
-// value has changed meanwhile, change is called again with the new one. change must therefore have no other
-// effects than its result; if it returns an error, nothing is changed and Update returns that error. With an
-// error, the result is initial.
+// Update changes one value by a function of what it was, and returns what it became. A name without a value counts as
+// initial, of which change gets a copy made by the codec: initial may be shared by all visitors, and change may modify
+// what it gets. No change of another request is lost: if the value has changed meanwhile, change is called again with
+// the new one, so it must have no other effect than its result. If change returns an error, nothing is changed and
+// Update returns that error. With an error, the result is initial.
 func Update[T any](s *SessionManager, name string, initial T, change func(T) (T, error)) (T, error) {
 	return update(s, "update", name, initial, change)
 }
@@ -290,14 +347,14 @@ func Update[T any](s *SessionManager, name string, initial T, change func(T) (T,
 func update[T any](s *SessionManager, op, name string, initial T, change func(T) (T, error)) (T, error) {
 	for {
 		var value T
-		seen, err := s.get(name, &value)
+		seen, plain, err := s.get(name, &value)
 		if err != nil {
 			return initial, failedOn(op, name, err)
 		}
-		if seen == nil {
-			err = copyInto(s.request, &value, initial)
+		if plain == nil {
+			err = copyInto(s.request.app, &value, initial)
 		} else {
-			err = decodeInto(s.request.app.settings.Codec, seen, &value)
+			err = s.request.app.decode(plain, &value)
 		}
 		if err != nil {
 			return initial, failedOn(op, name, err)
@@ -316,15 +373,15 @@ func update[T any](s *SessionManager, op, name string, initial T, change func(T)
 	}
 }
 
-// copyInto copies a value that nobody may change: by the codec, if there is something in it to be changed.
-func copyInto[T any](q *request, into *T, value T) error {
+// copyInto copies a value that nobody may change: by the codec, if there is something in it to change.
+func copyInto[T any](a *App, into *T, value T) error {
 	if !shares(reflect.ValueOf(value)) {
 		*into = value
 		return nil
 	}
-	data, err := q.encode(value)
+	data, err := a.encode(value)
 	if err == nil {
-		err = decodeInto(q.app.settings.Codec, data, into)
+		err = a.decode(data, into)
 	}
 	if err != nil {
 		return fmt.Errorf("the initial value: %w", err)
@@ -342,8 +399,8 @@ func shares(v reflect.Value) bool {
 	case reflect.Interface:
 		return shares(v.Elem())
 	case reflect.Struct:
-		for i := range v.NumField() {
-			if shares(v.Field(i)) {
+		for _, field := range v.Fields() {
+			if shares(field) {
 				return true
 			}
 		}
@@ -357,69 +414,76 @@ func shares(v reflect.Value) bool {
 	return false
 }
 
-// swap sets a value if what stands in Redis is what was seen, and otherwise learns what stands there.
-func (m *SessionManager) swap(name string, seen []byte, value any) (bool, error) {
-	data, err := m.request.encode(value)
+// swap sets a value if what is stored is what was seen; otherwise it learns what is stored.
+func (m *SessionManager) swap(name string, seen []byte, value any) (swapped bool, err error) {
+	f, err := m.field(name, value)
 	if err != nil {
 		return false, err
 	}
-	q, err := m.enter()
+	op, err := m.begin()
 	if err != nil {
 		return false, err
 	}
-	defer q.mu.Unlock()
-	args := append(make([]any, 0, 4), nil, name, data)
-	if seen != nil {
-		args = append(args, seen)
+	defer op.end()
+	fields := []store.Field{f}
+	for op.next() {
+		sealed := op.seal(sessionValue, fields)[0]
+		var now []byte
+		var o store.Outcome
+		swapped, now, o, err = op.app.store.Swap(op.ctx, op.began, op.id, op.fresh, sealed, seen)
+		if err == nil && o.State == store.Alive && !swapped {
+			if op.fresh { // nothing was made
+				op.id = nil
+			} else {
+				op.settle(o)
+			}
+			op.snapshot.learn(store.Field{Name: name, Value: now})
+			return false, nil
+		}
+		op.wrote(o, err)
 	}
-	a, err := q.write(&q.app.store.swap, args)
-	if err != nil {
-		return false, err
+	if op.err == nil {
+		op.snapshot.learn(op.sealed...)
 	}
-	if a.kind != 0 { // something else stands there
-		q.snapshot.learn(name, a.value())
-		return false, nil
-	}
-	q.snapshot.learn(name, data)
-	return true, nil
+	return swapped, op.err
 }
 
-// Rotate gives the session a new id and the response the new cookie. Values and notifications stay; the
-// old id is dead at once. Call it at login, and whenever the user's rights change, so that nobody who
-// knew the id before shares the session after (session fixation). Without a session it does nothing:
-// the first write makes a new id anyway. It returns ErrHeadersSent, and does nothing, if the cookie
-// could not be sent. With ErrUnavailable it may have been carried out all the same: try again in the same
-// request, or the browser may be left with the id that is dead.
+// Rotate gives the session a new id, and the response sets the new cookie. Values and notifications stay; the old id is dead
+// at once. Call it when the user's rights change, so that nobody who knew the id before shares the session after
+// (session fixation); [SessionManager.Login] does it itself. Without a session Rotate does nothing: the first write
+// makes a new id anyway. If the cookie can't be sent, it does nothing and returns ErrHeadersSent. With ErrUnavailable
+// it may have been carried out all the same: try again in the same request, or the browser may be left with the id
+// that is dead.
 func (m *SessionManager) Rotate() error {
-	q, err := m.enter()
+	op, err := m.begin()
 	if err != nil {
 		return failed("rotate", err)
 	}
-	defer q.mu.Unlock()
-	return failed("rotate", q.rotate())
+	defer op.end()
+	return failed("rotate", op.rotate())
 }
 
-// Destroy ends the session: call it at logout. Its values and notifications are deleted, the id is dead
-// at once on every server, and the response deletes the cookie, unless its headers are already sent. A
-// Set after it, in the same request, starts a new session. Without a session it does nothing.
+// Destroy ends the session: call it at logout. Its values and notifications are deleted, the id is dead at once on
+// every server, and the response deletes the cookie, unless its headers are already sent. A Set after it, in the same
+// request, starts a new session. Without a session Destroy does nothing.
 //
-// A browser that hangs up is logged out all the same: Destroy does not end when its context is cancelled,
-// but by RedisSettings.Timeout, and by the context's deadline if it has one.
+// A browser that hangs up is logged out all the same: Destroy ignores that its context is cancelled. It is bounded by
+// RedisSettings.Timeout, and by the context's deadline if it has one.
 func (m *SessionManager) Destroy() error {
-	if m.cause != nil {
-		return failed("destroy", m.cause)
+	if err := m.bound(); err != nil {
+		return failed("destroy", err)
 	}
 	ctx, cancel := uncancelled(m.ctx())
 	defer cancel()
-	q, err := m.WithContext(ctx).enter()
+	op, err := m.request.begin(ctx)
 	if err != nil {
 		return failed("destroy", err)
 	}
-	defer q.mu.Unlock()
-	return failed("destroy", q.destroy())
+	defer op.end()
+	return failed("destroy", op.destroy())
 }
 
-// uncancelled is a context that keeps nothing but values and the deadline of another.
+// uncancelled returns a context that keeps only the values and the deadline of another.
 func uncancelled(ctx context.Context) (context.Context, context.CancelFunc) {
 	kept := context.WithoutCancel(ctx)
 	if deadline, ok := ctx.Deadline(); ok {
@@ -428,83 +492,15 @@ func uncancelled(ctx context.Context) (context.Context, context.CancelFunc) {
 	return kept, func() {}
 }
 
-// Refresh drops what this request has read, so that the next read asks Redis again. It is for requests
-// that run long: events, websockets.
+// Refresh drops what this request has read, so that the next read asks Redis again. It is for requests that run long:
+// event streams, websockets.
 func (m *SessionManager) Refresh() {
 	if m.request == nil {
 		return
 	}
-	m.request.mu.Lock()
-	defer m.request.mu.Unlock()
-	if m.request.id != nil || !m.request.identified {
+	m.request.lock.Lock()
+	defer m.request.lock.Unlock()
+	if m.request.id != nil || !m.request.touched {
 		m.request.snapshot = snapshot{}
 	}
-}
-
-func checkName(name string) error {
-	if strings.HasPrefix(name, reserved) {
-		return ErrReserved
-	}
-	return nil
-}
-
-// nameArgs makes arguments of names, once each.
-func nameArgs(names []string) ([]any, error) {
-	args := make([]any, 0, len(names))
-	for i, name := range names {
-		if err := checkName(name); err != nil {
-			return nil, fmt.Errorf("%q: %w", name, err)
-		}
-		if !slices.Contains(names[:i], name) {
-			args = append(args, name)
-		}
-	}
-	return args, nil
-}
-
-// encode encodes a value and refuses one that is too large.
-func (q *request) encode(value any) ([]byte, error) {
-	data, err := q.app.settings.Codec.Encode(value)
-	if metValue != nil {
-		metValue(value, data)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("a value of type %T cannot be encoded: %w", value, err)
-	}
-	if limit := q.app.settings.MaxValueBytes; len(data) > limit {
-		return nil, fmt.Errorf("%w: the value takes %d bytes, and Settings.MaxValueBytes is %d", ErrTooLarge, len(data), limit)
-	}
-	if data == nil {
-		data = []byte{} // nil would read as no value
-	}
-	return data, nil
-}
-
-// pair appends a name and its encoded value to the arguments of a write, of which the first is not the
-// caller's: see write.
-func (q *request) pair(args []any, name string, value any) ([]any, error) {
-	if err := checkName(name); err != nil {
-		return nil, err
-	}
-	data, err := q.encode(value)
-	if err != nil {
-		return nil, err
-	}
-	if args == nil {
-		args = make([]any, 1, 4)
-	}
-	return append(args, name, data), nil
-}
-
-// pairs is pair for several; without any there are no arguments.
-func (q *request) pairs(values Values) (args []any, err error) {
-	for name, value := range values {
-		if args, err = q.pair(args, name, value); err != nil {
-			if len(values) > 1 {
-				err = fmt.Errorf("%q: %w", name, err)
-			}
-			return nil, err
-		}
-	}
-	return args, nil
 }

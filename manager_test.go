@@ -13,35 +13,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pycket/pycket"
+	"github.com/pycket/pycket/internal/redistest"
 )
 
-// serve runs f as a handler, for one request of a browser.
-type served func(w http.ResponseWriter, r *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager)
-
-// stage is a site whose handler can be changed between requests.
-type stage struct {
-	*site
-	act served
-}
-
-func newStage(t *testing.T, s pycket.Settings) *stage {
-	t.Helper()
-	stage := new(stage)
-	stage.site = newSite(t, s, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		stage.act(w, r, pycket.NewSessionManager(w, r), pycket.NewNotificationManager(w, r))
-	}))
-	return stage
-}
-
-// visit is one request of a browser.
-func (s *stage) visit(b *browser, act served) answer {
-	s.t.Helper()
-	s.act = act
-	return b.get("/")
-}
-
 // store sets values, in the session and as notifications.
-func (s *stage) store(b *browser, list []value) {
+func (s *site) store(b *browser, list []value) {
 	s.t.Helper()
 	s.visit(b, func(_ http.ResponseWriter, _ *http.Request, m *pycket.SessionManager, n *pycket.NotificationManager) {
 		for _, v := range list {
@@ -109,17 +85,17 @@ func onlyJSON() []value {
 func TestValues(t *testing.T) {
 	for name, codec := range map[string]pycket.Codec{"json": nil, "gob": pycket.Gob{}} {
 		t.Run(name, func(t *testing.T) {
-			everyServer(t, func(t *testing.T, server *redisServer) {
+			redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 				s := settings(server)
 				s.Codec = codec
-				stage := newStage(t, s)
+				site := newSite(t, s)
 				list := values()
 				if codec == nil {
 					list = append(list, onlyJSON()...)
 				}
-				b := stage.browser()
-				stage.store(b, list)
-				stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+				b := site.browser()
+				site.store(b, list)
+				site.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
 					for _, v := range list {
 						for _, m := range []pycket.Manager{s, n} {
 							found, hasErr := m.Has(v.name)
@@ -142,21 +118,21 @@ func TestValues(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		names := []string{"", " ", "W", "N", "a", "ü", "\x00", "\n", "a:b", "pycket", "Pycket:id", " pycket:", "{}", strings.Repeat("n", 1000), "\xff\xfe", "-1", "5 3\n"}
 		for i := range 256 {
 			names = append(names, string([]byte{byte(i), byte(i)}))
 		}
-		stage := newStage(t, settings(server))
-		b := stage.browser()
-		stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+		site := newSite(t, settings(server))
+		b := site.browser()
+		site.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
 			for i, name := range names {
 				if err := errors.Join(s.Set(name, i), n.Set(name, i)); err != nil {
 					t.Errorf("%q: %v", name, err)
 				}
 			}
 		})
-		stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+		site.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
 			for _, m := range []pycket.Manager{s, n} {
 				keys, err := m.Keys()
 				if err != nil || len(keys) != len(names) {
@@ -168,36 +144,17 @@ func TestNames(t *testing.T) {
 					}
 				}
 			}
-			if err := s.Delete(names...); err != nil {
-				t.Error(err)
-			}
+			noError(t, s.Delete(names...))
 		})
-		stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+		site.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
 			if keys, err := s.Keys(); len(keys) != 0 || err != nil {
 				t.Errorf("%q are left: %v", keys, err)
 			}
 		})
-		if len(server.keys(0)) != 1 {
+		if len(server.Keys(0)) != 1 {
 			t.Error("an emptied session is no session any more")
 		}
 	})
-}
-
-// wantError wants an error that names the operation and the key, and is the sentinel, if there is one.
-func wantError(t *testing.T, err error, sentinel error, texts ...string) {
-	t.Helper()
-	if err == nil {
-		t.Errorf("no error; want one with %q", texts)
-		return
-	}
-	if sentinel != nil && !errors.Is(err, sentinel) {
-		t.Errorf("%v is not %v", err, sentinel)
-	}
-	for _, text := range append(texts, "pycket: ") {
-		if !strings.Contains(err.Error(), text) {
-			t.Errorf("%q does not say %q", err, text)
-		}
-	}
 }
 
 // What cannot be done is an error that names it, and changes nothing: on a first visit, not even a
@@ -205,10 +162,10 @@ func wantError(t *testing.T, err error, sentinel error, texts ...string) {
 func TestRefusals(t *testing.T) {
 	for name, codec := range map[string]pycket.Codec{"json": pycket.JSON{}, "gob": pycket.Gob{}} {
 		t.Run(name, func(t *testing.T) {
-			everyServer(t, func(t *testing.T, server *redisServer) {
+			redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 				s := settings(server)
 				s.Codec, s.MaxValueBytes, s.MaxSessionBytes = codec, 1000, 3000
-				stage := newStage(t, s)
+				site := newSite(t, s)
 				refused := func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
 					for _, m := range []pycket.Manager{s, n} {
 						wantError(t, m.Set("chan", make(chan int)), nil, `"chan"`, "chan int")
@@ -243,20 +200,18 @@ func TestRefusals(t *testing.T) {
 					wantError(t, err, errOwn, "update", `"u"`)
 					wantError(t, n.Add("info", strings.Repeat("x", 1001)), pycket.ErrTooLarge, "add")
 				}
-				a := stage.visit(stage.browser(), refused)
-				if a.setsCookie() || server.size() != 0 {
-					t.Errorf("a first visit has left %d keys; cookie set: %v", server.size(), a.setsCookie())
+				a := site.visit(site.browser(), refused)
+				if a.setsCookie() || server.Size() != 0 {
+					t.Errorf("a first visit has left %d keys; cookie set: %v", server.Size(), a.setsCookie())
 				}
 
-				b := stage.browser()
-				stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
-					if err := errors.Join(s.Set("a", "text"), n.Set("a", "text"), s.Set("max", int64(math.MaxInt64))); err != nil {
-						t.Error(err)
-					}
+				b := site.browser()
+				site.works(b, func(s *pycket.SessionManager, n *pycket.NotificationManager) error {
+					return errors.Join(s.Set("a", "text"), n.Set("a", "text"), s.Set("max", int64(math.MaxInt64)))
 				})
-				before := server.do(0, "HGETALL", server.sessionKey())
-				stage.visit(b, refused)
-				stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+				before := server.Do(0, "HGETALL", server.OnlyKey())
+				site.visit(b, refused)
+				site.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
 					for _, m := range []pycket.Manager{s, n} {
 						number := 7
 						_, err := m.Lookup("a", &number)
@@ -276,11 +231,9 @@ func TestRefusals(t *testing.T) {
 					if text != "text" || err != nil {
 						t.Errorf("the notification was not put back: %q, %v", text, err)
 					}
-					if err := n.Set("a", "text"); err != nil {
-						t.Error(err)
-					}
+					noError(t, n.Set("a", "text"))
 				})
-				if diff := cmp.Diff(before, server.do(0, "HGETALL", server.sessionKey())); diff != "" {
+				if diff := cmp.Diff(before, server.Do(0, "HGETALL", server.OnlyKey())); diff != "" {
 					t.Errorf("something has changed:\n%s", diff)
 				}
 			})
@@ -293,12 +246,12 @@ var errOwn = errors.New("the caller's own")
 func TestIncrement(t *testing.T) {
 	for name, codec := range map[string]pycket.Codec{"json": nil, "gob": pycket.Gob{}, "other": hexCodec{}} {
 		t.Run(name, func(t *testing.T) {
-			bothServers(t, func(t *testing.T, server *redisServer) {
+			redistest.Both(t, func(t *testing.T, server *redistest.Server) {
 				s := settings(server)
 				s.Codec = codec
-				stage := newStage(t, s)
-				b := stage.browser()
-				stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+				site := newSite(t, s)
+				b := site.browser()
+				site.use(b, func(s *pycket.SessionManager) {
 					for _, step := range []struct {
 						name     string
 						by, want int64
@@ -312,22 +265,20 @@ func TestIncrement(t *testing.T) {
 							t.Errorf("%s by %d: %d, want %d: %v", step.name, step.by, got, step.want, err)
 						}
 					}
-					if err := s.Set("set", 41); err != nil {
-						t.Error(err)
-					}
+					noError(t, s.Set("set", 41))
 					if n, err := s.Increment("set", 1); n != 42 || err != nil {
 						t.Errorf("after a Set: %d, %v", n, err)
 					}
 				})
-				if server.process != nil || codec == (hexCodec{}) { // miniredis does not check for overflow
-					stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+				if !server.Embedded() || codec == (hexCodec{}) { // miniredis does not check for overflow
+					site.use(b, func(s *pycket.SessionManager) {
 						_, err := s.Increment("huge", 1)
 						wantError(t, err, nil, "increment", `"huge"`)
 						_, err = s.Increment("low", -1)
 						wantError(t, err, nil, "increment", `"low"`)
 					})
 				}
-				stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+				site.use(b, func(s *pycket.SessionManager) {
 					for name, want := range map[string]int64{"new": -2, "set": 42, "low": math.MinInt64} {
 						if got, err := pycket.Get(s, name, int64(0)); got != want || err != nil {
 							t.Errorf("%s: %d, want %d: %v", name, got, want, err)
@@ -362,12 +313,12 @@ type basket struct {
 
 // initialOf checks that what one visitor's Update does to its initial value is in no other's, nor in the value
 // itself.
-func initialOf[T any](t *testing.T, stage *stage, name string, initial T, add func(T, string) T, want func(string) T) {
+func initialOf[T any](t *testing.T, site *site, name string, initial T, add func(T, string) T, want func(string) T) {
 	t.Run(name, func(t *testing.T) {
 		before := fmt.Sprintf("%+v", initial)
-		visitors := map[string]*browser{"Ann": stage.browser(), "Bob": stage.browser()}
+		visitors := map[string]*browser{"Ann": site.browser(), "Bob": site.browser()}
 		for visitor, b := range visitors {
-			stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			site.use(b, func(s *pycket.SessionManager) {
 				got, err := pycket.Update(s, name, initial, func(value T) (T, error) { return add(value, visitor), nil })
 				if diff := cmp.Diff(want(visitor), got); diff != "" || err != nil {
 					t.Errorf("Update returns %v (-want +got):\n%s", err, diff)
@@ -375,7 +326,7 @@ func initialOf[T any](t *testing.T, stage *stage, name string, initial T, add fu
 			})
 		}
 		for visitor, b := range visitors {
-			stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			site.use(b, func(s *pycket.SessionManager) {
 				var none T
 				got, err := pycket.Get(s, name, none)
 				if diff := cmp.Diff(want(visitor), got); diff != "" || err != nil {
@@ -391,29 +342,29 @@ func initialOf[T any](t *testing.T, stage *stage, name string, initial T, add fu
 
 // Two visitors whose carts begin as the same variable have two carts, whatever the function does to it.
 func TestUpdateCopiesInitial(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
 		for name, codec := range map[string]pycket.Codec{"json": pycket.JSON{}, "gob": pycket.Gob{}, "sealed": seal(t, pycket.JSON{}, secret)} {
 			t.Run(name, func(t *testing.T) {
 				s := settings(server)
 				s.Codec = codec
-				stage := newStage(t, s)
-				initialOf(t, stage, "map", map[string]int{}, func(m map[string]int, v string) map[string]int { m[v]++; return m },
+				site := newSite(t, s)
+				initialOf(t, site, "map", map[string]int{}, func(m map[string]int, v string) map[string]int { m[v]++; return m },
 					func(v string) map[string]int { return map[string]int{v: 1} })
-				initialOf(t, stage, "slice", []string{"none"}, func(s []string, v string) []string { s[0] = v; return s },
+				initialOf(t, site, "slice", []string{"none"}, func(s []string, v string) []string { s[0] = v; return s },
 					func(v string) []string { return []string{v} })
-				initialOf(t, stage, "room in a slice", make([]string, 0, 8), func(s []string, v string) []string { return append(s, v) },
+				initialOf(t, site, "room in a slice", make([]string, 0, 8), func(s []string, v string) []string { return append(s, v) },
 					func(v string) []string { return []string{v} })
-				initialOf(t, stage, "struct", basket{Count: map[string]int{"tea": 1}}, func(b basket, v string) basket { b.Count[v]++; return b },
+				initialOf(t, site, "struct", basket{Count: map[string]int{"tea": 1}}, func(b basket, v string) basket { b.Count[v]++; return b },
 					func(v string) basket { return basket{Count: map[string]int{"tea": 1, v: 1}} })
-				initialOf(t, stage, "pointer", &basket{Items: []string{"tea"}}, func(b *basket, v string) *basket { b.Items = append(b.Items, v); return b },
+				initialOf(t, site, "pointer", &basket{Items: []string{"tea"}}, func(b *basket, v string) *basket { b.Items = append(b.Items, v); return b },
 					func(v string) *basket { return &basket{Items: []string{"tea", v}} })
-				initialOf(t, stage, "array", [1]map[string]int{{"tea": 1}}, func(a [1]map[string]int, v string) [1]map[string]int { a[0][v]++; return a },
+				initialOf(t, site, "array", [1]map[string]int{{"tea": 1}}, func(a [1]map[string]int, v string) [1]map[string]int { a[0][v]++; return a },
 					func(v string) [1]map[string]int { return [1]map[string]int{{"tea": 1, v: 1}} })
-				initialOf(t, stage, "nil", nil, func(s []string, v string) []string { return append(s, v) },
+				initialOf(t, site, "nil", nil, func(s []string, v string) []string { return append(s, v) },
 					func(v string) []string { return []string{v} })
-				initialOf(t, stage, "text", "for ", func(s, v string) string { return s + v }, func(v string) string { return "for " + v })
+				initialOf(t, site, "text", "for ", func(s, v string) string { return s + v }, func(v string) string { return "for " + v })
 				if name != "gob" {
-					initialOf[any](t, stage, "any", map[string]any{}, func(m any, v string) any { m.(map[string]any)[v] = 1; return m },
+					initialOf[any](t, site, "any", map[string]any{}, func(m any, v string) any { m.(map[string]any)[v] = 1; return m },
 						func(v string) any { return map[string]any{v: 1} })
 				}
 			})
@@ -423,31 +374,23 @@ func TestUpdateCopiesInitial(t *testing.T) {
 
 // If there is no value again when the function is called again, it gets the initial one as it was.
 func TestUpdateTriesAgainWithInitial(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
-		stage := newStage(t, settings(server))
-		b := stage.browser()
-		stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
-			if err := s.Set("other", 1); err != nil {
-				t.Error(err)
-			}
-		})
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		site := newSite(t, settings(server))
+		b := site.browser()
+		site.works(b, func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { return s.Set("other", 1) })
 		tab := b.tab()
-		stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+		site.use(b, func(s *pycket.SessionManager) {
 			calls := 0
 			got, err := pycket.Update(s, "cart", map[string]int{"tea": 1}, func(cart map[string]int) (map[string]int, error) {
 				calls++
-				stage.visit(tab, func(_ http.ResponseWriter, _ *http.Request, other *pycket.SessionManager, _ *pycket.NotificationManager) {
+				site.use(tab, func(other *pycket.SessionManager) {
 					switch calls {
 					case 1:
 						wantCart(t, cart, map[string]int{"tea": 1})
-						if err := other.Set("cart", map[string]int{"cake": 1}); err != nil {
-							t.Error(err)
-						}
+						noError(t, other.Set("cart", map[string]int{"cake": 1}))
 					case 2:
 						wantCart(t, cart, map[string]int{"cake": 1})
-						if err := other.Delete("cart"); err != nil {
-							t.Error(err)
-						}
+						noError(t, other.Delete("cart"))
 					case 3:
 						wantCart(t, cart, map[string]int{"tea": 1})
 					}
@@ -455,9 +398,7 @@ func TestUpdateTriesAgainWithInitial(t *testing.T) {
 				cart["seen"] = calls
 				return cart, nil
 			})
-			if err != nil {
-				t.Error(err)
-			}
+			noError(t, err)
 			wantCart(t, got, map[string]int{"tea": 1, "seen": 3})
 		})
 	})
@@ -471,7 +412,7 @@ func wantCart(t *testing.T, got, want map[string]int) {
 }
 
 func TestManagers(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		site := newSite(t, settings(server))
 		b := site.browser()
 		b.want([]outcome{{}, {}, {Value: "1"}, {Value: []any{"a", "b", "c"}}, {Value: true}, {Value: false}},
@@ -505,7 +446,7 @@ func TestManagers(t *testing.T) {
 
 // Sessions over 4 KB are read by the value; everything else is the same.
 func TestLargeSession(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		site := newSite(t, settings(server))
 		b := site.browser()
 		ops, names := []string{}, []any{}
@@ -524,7 +465,7 @@ func TestLargeSession(t *testing.T) {
 
 // Two writers at once cannot pass the limit together.
 func TestSessionLimitInParallel(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
 		s := settings(server)
 		s.MaxSessionBytes = 1000
 		site := newSite(t, s)
@@ -539,19 +480,19 @@ func TestSessionLimitInParallel(t *testing.T) {
 			}
 		})
 		total := 0
-		for db, key := range []string{server.sessionKey(), strings.Replace(server.sessionKey(), ":s:", ":n:", 1)} {
-			for _, part := range server.do(db, "HGETALL", key).([]any) {
+		for db, key := range []string{server.OnlyKey(), strings.Replace(server.OnlyKey(), ":s:", ":n:", 1)} {
+			for _, part := range server.Do(db, "HGETALL", key).([]any) {
 				total += len(part.([]byte))
 			}
 		}
-		for _, part := range server.do(1, "LRANGE", strings.Replace(server.sessionKey(), ":s:", ":m:", 1), 0, -1).([]any) {
+		for _, part := range server.Do(1, "LRANGE", strings.Replace(server.OnlyKey(), ":s:", ":m:", 1), 0, -1).([]any) {
 			total += len(part.([]byte))
 		}
-		total -= len("pycket:id") + len(server.do(0, "HGET", server.sessionKey(), "pycket:id").([]byte))
+		total -= len("pycket:id") + len(server.Do(0, "HGET", server.OnlyKey(), "pycket:id").([]byte))
 		if total > 1000 || total < 800 {
 			t.Errorf("the session takes %d bytes", total)
 		}
-		counted := string(server.do(0, "HGET", server.sessionKey(), "pycket:id").([]byte))[36:]
+		counted := string(server.Do(0, "HGET", server.OnlyKey(), "pycket:id").([]byte))[36:]
 		if counted != fmt.Sprint(total) {
 			t.Errorf("the session counts %s bytes and has %d", counted, total)
 		}
@@ -564,7 +505,7 @@ func TestSessionLimitInParallel(t *testing.T) {
 		for _, name := range b.must("keys")[0].([]any) {
 			b.must("delete:" + name.(string))
 		}
-		if counted := string(server.do(0, "HGET", server.sessionKey(), "pycket:id").([]byte))[35:]; counted != "00" {
+		if counted := string(server.Do(0, "HGET", server.OnlyKey(), "pycket:id").([]byte))[35:]; counted != "00" {
 			t.Errorf("emptied, the record ends with %q, want 00", counted)
 		}
 	})

@@ -4,16 +4,14 @@ import (
 	"cmp"
 	"net/http"
 	"reflect"
-	"slices"
-	"sync"
 )
 
-// A SessionMixin gives a handler struct that embeds it, by value, the method Session. It is bound to a
-// request by [Handler], [HandlerFunc] or [Bind].
+// A SessionMixin gives the method Session to a handler struct that embeds it by value. [Handler],
+// [HandlerFunc] or [Bind] binds it to a request.
 type SessionMixin struct{ bound pair }
 
-// A NotificationMixin gives a handler struct that embeds it, by value, the method Notifications. It is
-// bound to a request by [Handler], [HandlerFunc] or [Bind].
+// A NotificationMixin gives the method Notifications to a handler struct that embeds it by value. [Handler],
+// [HandlerFunc] or [Bind] binds it to a request.
 type NotificationMixin struct{ bound pair }
 
 // pair is what a mixin is bound to.
@@ -28,7 +26,7 @@ func (p *pair) bind(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Session gives the request's session. Redis is not touched before the first operation, which returns
+// Session returns the request's session. Redis is not touched before the first operation, which returns
 // [ErrNotBound] if the mixin was not bound to a request.
 func (m *SessionMixin) Session() *SessionManager {
 	if m == nil || m.bound.r == nil {
@@ -37,7 +35,7 @@ func (m *SessionMixin) Session() *SessionManager {
 	return NewSessionManager(m.bound.w, m.bound.r)
 }
 
-// Notifications gives the request's notifications. Redis is not touched before the first operation,
+// Notifications returns the request's notifications. Redis is not touched before the first operation,
 // which returns [ErrNotBound] if the mixin was not bound to a request.
 func (m *NotificationMixin) Notifications() *NotificationManager {
 	if m == nil || m.bound.r == nil {
@@ -47,7 +45,7 @@ func (m *NotificationMixin) Notifications() *NotificationManager {
 }
 
 func (m *SessionMixin) sessionPair() *pair {
-	if m == nil { // embedded as a pointer, and not set
+	if m == nil { // embedded as a pointer that is nil
 		return nil
 	}
 	return &m.bound
@@ -66,14 +64,14 @@ type (
 	notificationMixed interface{ notificationPair() *pair }
 )
 
-// Handler makes an http.Handler of a struct that embeds mixins. Every request is served by a copy of
-// the prototype of its own, so that no two requests share a mixin, with all its other fields as they
-// are: what those point to is shared and must be safe for that.
+// Handler makes an http.Handler of a struct that embeds mixins. Each request is served by a separate copy of
+// the prototype, so no two requests share a mixin. The copy has the prototype's other fields as they are:
+// what they point to is shared, and must be safe for concurrent use.
 //
 //	mux.Handle("/", pycket.Handler(Main{DB: db}))
 //
-// It panics, when the handler is made, if requests would share a mixin, since it is a pointer, or would not be
-// bound to it, since it is a field with a name or is embedded by two ways.
+// It panics if a mixin is a pointer, since requests would share it, and if a mixin is a named field or is
+// embedded in two ways, since it could not be bound to requests.
 func Handler[T any, P interface {
 	*T
 	http.Handler
@@ -95,21 +93,20 @@ func HandlerFunc[T any](prototype T, serve func(*T, http.ResponseWriter, *http.R
 	})
 }
 
-// Bind binds the mixins that a handler embeds to a request, for frameworks that make a handler for
-// each request themselves. handler is a pointer to the struct. What has no mixin is left alone; where there are
-// some that can't be bound, since handler is no pointer or they are fields with names, their operations return
-// [ErrNotBound], and the App's Logger gets a line.
+// Bind binds the mixins that a handler embeds to a request, for frameworks that make a handler for each
+// request themselves. The handler must be a pointer to the struct. Bind does nothing to a handler without
+// mixins. If it can't bind them, because the handler is not a pointer or they are named fields, their
+// operations return [ErrNotBound], and the App's Logger receives a line.
 func Bind(handler any, w http.ResponseWriter, r *http.Request) {
 	if bind(handler, w, r) {
 		return
 	}
-	t := reflect.TypeOf(handler)
-	if q := requestOf(w, r); q != nil && t != nil && hasMixins(t) {
-		q.app.warnings.unbindable(t)
+	if q := requestOf(w, r); q != nil && handler != nil {
+		q.app.warnings.unbindable(reflect.TypeOf(handler))
 	}
 }
 
-// bind tells whether there was something to bind.
+// bind reports whether there was something to bind.
 func bind(handler any, w http.ResponseWriter, r *http.Request) bool {
 	session, one := handler.(sessionMixed)
 	if one {
@@ -122,81 +119,51 @@ func bind(handler any, w http.ResponseWriter, r *http.Request) bool {
 	return one || other
 }
 
-// mixinField is where a mixin stands in a handler.
-type mixinField struct {
-	path    string // as in Shop.base.SessionMixin
-	mixin   reflect.Type
-	depth   int  // of embedding; -1 if it, or what it stands in, has a name
-	pointer bool // the mixin, or what it stands in
+// misplacedMixin says what is wrong with the mixins of a handler's type, "" if nothing is. Each must be embedded once, by
+// value, in the struct or in what it embeds. What a named pointer leads to is another struct's.
+func misplacedMixin(t reflect.Type) (fault string) {
+	met := map[reflect.Type]bool{}
+	walkMixins(t, cmp.Or(t.Name(), "struct"), true, met, func(mixin reflect.Type, path string, placed bool) {
+		if fault == "" && (!placed || met[mixin]) {
+			fault = "no request would have the mixin " + path + " to itself: embed each mixin once, by value"
+		}
+		met[mixin] = true
+	})
+	return fault
 }
 
-var mixinTypes = []reflect.Type{reflect.TypeFor[SessionMixin](), reflect.TypeFor[NotificationMixin]()}
-
-// mixinFields are the mixins of a type. What a pointer with a name leads to is none of its own, unless that is a
-// mixin itself.
-func mixinFields(t reflect.Type) (list []mixinField) {
-	var met []reflect.Type // by pointers, which can lead in circles
-	var walk func(t reflect.Type, at mixinField)
-	walk = func(t reflect.Type, at mixinField) {
-		if t.Kind() == reflect.Pointer {
-			t = t.Elem()
-			if slices.Contains(met, t) || at.depth < 0 && !slices.Contains(mixinTypes, t) {
-				return
-			}
-			met = append(met, t)
-			at.pointer = true
-		}
-		if slices.Contains(mixinTypes, t) {
-			at.mixin = t
-			list = append(list, at)
+// walkMixins finds the mixins in a type. They are placed if all fields that lead there are embedded by value.
+func walkMixins(t reflect.Type, path string, placed bool, met map[reflect.Type]bool, found func(mixin reflect.Type, path string, placed bool)) {
+	isMixin := func(t reflect.Type) bool {
+		return t == reflect.TypeFor[SessionMixin]() || t == reflect.TypeFor[NotificationMixin]()
+	}
+	if t.Kind() == reflect.Pointer {
+		t, placed = t.Elem(), false
+		if met[t] && !isMixin(t) { // pointers can lead in circles
 			return
 		}
-		if t.Kind() != reflect.Struct {
-			return
-		}
-		for f := range t.Fields() {
-			depth := at.depth + 1
-			if at.depth < 0 || !f.Anonymous {
-				depth = -1
-			}
-			walk(f.Type, mixinField{path: at.path + "." + f.Name, depth: depth, pointer: at.pointer})
-		}
+		met[t] = true
 	}
-	walk(t, mixinField{path: cmp.Or(t.Name(), "struct")})
-	return list
+	if isMixin(t) {
+		found(t, path, placed)
+		return
+	}
+	if t.Kind() != reflect.Struct {
+		return
+	}
+	for f := range t.Fields() {
+		if f.Type.Kind() == reflect.Pointer && !f.Anonymous && !isMixin(f.Type.Elem()) {
+			continue
+		}
+		walkMixins(f.Type, path+"."+f.Name, placed && f.Anonymous, met, found)
+	}
 }
 
-// misplacedMixin says what is wrong with the mixins of a type of which each request gets a copy, "" if nothing
-// is.
-func misplacedMixin(t reflect.Type) string {
-	fields := mixinFields(t)
-	if slices.ContainsFunc(fields, func(f mixinField) bool { return f.pointer }) {
-		return "embed the mixins by value, not as pointers: requests would share them"
+// hasMixins reports whether there are mixins in a type, or in what it points to.
+func hasMixins(t reflect.Type) (has bool) {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
 	}
-	for _, f := range fields {
-		// Go promotes the methods of what is embedded least deep, if that is one.
-		if f.depth < 0 || slices.ContainsFunc(fields, func(g mixinField) bool {
-			return g != f && g.mixin == f.mixin && g.depth >= 0 && g.depth <= f.depth
-		}) {
-			return "no request would be bound to the mixin " + f.path + ": embed each mixin once, by value"
-		}
-	}
-	return ""
-}
-
-// hasMixins tells whether there are mixins in a type, or in what it points to.
-func hasMixins(t reflect.Type) bool {
-	if has, known := mixed.Load(t); known {
-		return has.(bool)
-	}
-	inner := t
-	for inner.Kind() == reflect.Pointer {
-		inner = inner.Elem()
-	}
-	has := len(mixinFields(inner)) > 0
-	mixed.Store(t, has)
+	walkMixins(t, "", true, map[reflect.Type]bool{}, func(reflect.Type, string, bool) { has = true })
 	return has
 }
-
-// mixed remembers what hasMixins has found out: Bind asks in every request.
-var mixed sync.Map

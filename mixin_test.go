@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pycket/pycket"
+	"github.com/pycket/pycket/internal/redistest"
 )
 
 // both is a handler with both mixins and a field of its own.
@@ -44,7 +45,7 @@ func (h *both) Other(w http.ResponseWriter, r *http.Request) {
 
 // The example of the design, on a first visit: one id and one cookie for both mixins.
 func TestHowItReads(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		mux := http.NewServeMux()
 		mux.Handle("/", pycket.Handler(both{greeting: "hello"}))
 		mux.Handle("GET /other", pycket.HandlerFunc(both{greeting: "other"}, (*both).Other))
@@ -58,7 +59,7 @@ func TestHowItReads(t *testing.T) {
 		if n := len(a.header["Set-Cookie"]); n != 1 {
 			t.Errorf("first visit sets %d cookies, want 1", n)
 		}
-		server.sessionKey() // there is one
+		server.OnlyKey() // there is one
 		if a := b.get("/other"); a.body != "other [bar baz] <nil>\n" || a.setsCookie() {
 			t.Errorf("second visit: %q, cookie set: %v", a.body, a.setsCookie())
 		}
@@ -89,7 +90,7 @@ func (h *sessionOnly) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func TestParallelRequestsShareNoManager(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		const n = 16
 		meet := make(chan *pycket.SessionManager)
 		site := newSite(t, settings(server), pycket.Handler(sessionOnly{meet: meet}))
@@ -111,7 +112,7 @@ func TestParallelRequestsShareNoManager(t *testing.T) {
 		if len(managers) != n {
 			t.Errorf("%d requests had %d managers", n, len(managers))
 		}
-		if got := server.size(); got != n {
+		if got := server.Size(); got != n {
 			t.Errorf("%d first visits made %d keys", n, got)
 		}
 	})
@@ -132,7 +133,7 @@ type bare struct {
 }
 
 func TestOneMixinAndBindAndPair(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		mux := http.NewServeMux()
 		mux.Handle("/one", pycket.Handler(notificationsOnly{}))
 		mux.HandleFunc("/bind", func(w http.ResponseWriter, r *http.Request) {
@@ -163,7 +164,7 @@ func TestOneMixinAndBindAndPair(t *testing.T) {
 
 // A framework may replace the request's context; the writer still leads to the session.
 func TestPairWithoutContext(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		site := newSite(t, settings(server), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			lost := r.WithContext(t.Context())
 			wrapped := struct{ wrappedWriter }{wrappedWriter{w}}
@@ -200,6 +201,9 @@ func every(s *pycket.SessionManager, n *pycket.NotificationManager) map[string]e
 	_, errs["Peek"] = n.Peek("a", &into)
 	errs["Add"] = n.Add("info", "text")
 	_, errs["Drain"] = n.Drain()
+	for _, err := range errs {
+		heard.err(err)
+	}
 	return errs
 }
 
@@ -207,11 +211,13 @@ func TestUnboundAndUnwrapped(t *testing.T) {
 	w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)
 	var unbound bare
 	for name, err := range every(unbound.Session(), unbound.Notifications()) {
+		heard.err(err)
 		if !errors.Is(err, pycket.ErrNotBound) || !strings.HasPrefix(err.Error(), "pycket: ") {
 			t.Errorf("unbound %s: %v", name, err)
 		}
 	}
 	for name, err := range every(pycket.NewSessionManager(w, r), pycket.NewNotificationManager(w, r)) {
+		heard.err(err)
 		if !errors.Is(err, pycket.ErrNoApp) || !strings.HasPrefix(err.Error(), "pycket: ") {
 			t.Errorf("unwrapped %s: %v", name, err)
 		}
@@ -242,7 +248,7 @@ func TestSharedMixinIsRefused(t *testing.T) {
 	for name, prototype := range map[string]sharing{"nil": {}, "set": {new(pycket.SessionMixin)}} {
 		t.Run(name, func(t *testing.T) {
 			defer func() {
-				want := "pycket: Handler: embed the mixins by value, not as pointers: requests would share them"
+				want := "pycket: Handler: no request would have the mixin sharing.SessionMixin to itself: embed each mixin once, by value"
 				if diff := cmp.Diff(want, recover()); diff != "" {
 					t.Error(diff)
 				}
@@ -299,12 +305,11 @@ func making[T any](prototype T) func() {
 	return func() { pycket.HandlerFunc(prototype, func(*T, http.ResponseWriter, *http.Request) {}) }
 }
 
-// A mixin that no request would be bound to is a mistake of whoever wrote the handler: he is told at once.
+// A mixin that no request would be bound to is a mistake in the handler: its author is told at once.
 func TestMisplacedMixinIsRefused(t *testing.T) {
 	misplaced := func(field string) string {
-		return "pycket: Handler: no request would be bound to the mixin " + field + ": embed each mixin once, by value"
+		return "pycket: Handler: no request would have the mixin " + field + " to itself: embed each mixin once, by value"
 	}
-	const shared = "pycket: Handler: embed the mixins by value, not as pointers: requests would share them"
 	for name, test := range map[string]struct {
 		make func()
 		want string
@@ -313,13 +318,13 @@ func TestMisplacedMixinIsRefused(t *testing.T) {
 		"a named field, notes":        {making(namedNotes{}), misplaced("namedNotes.Notes")},
 		"one of two is named":         {making(oneNamed{}), misplaced("oneNamed.Notes")},
 		"in a named field":            {making(namedBase{}), misplaced("namedBase.base.SessionMixin")},
-		"by two ways":                 {making(twoBases{}), misplaced("twoBases.bare.SessionMixin")},
-		"embedded, and in a base":     {making(baseAndOwn{}), misplaced("baseAndOwn.otherBase.SessionMixin")},
-		"a named pointer":             {making(namedPointer{}), shared},
-		"a named pointer, set":        {making(namedPointer{new(pycket.SessionMixin)}), shared},
-		"in a base that is a pointer": {making(pointerBase{}), shared},
-		"the same, set":               {making(pointerBase{new(bare)}), shared},
-		"a pointer as the prototype":  {making(new(bare)), shared},
+		"by two ways":                 {making(twoBases{}), misplaced("twoBases.otherBase.SessionMixin")},
+		"embedded, and in a base":     {making(baseAndOwn{}), misplaced("baseAndOwn.SessionMixin")},
+		"a named pointer":             {making(namedPointer{}), misplaced("namedPointer.session")},
+		"a named pointer, set":        {making(namedPointer{new(pycket.SessionMixin)}), misplaced("namedPointer.session")},
+		"in a base that is a pointer": {making(pointerBase{}), misplaced("pointerBase.bare.SessionMixin")},
+		"the same, set":               {making(pointerBase{new(bare)}), misplaced("pointerBase.bare.SessionMixin")},
+		"a pointer as the prototype":  {making(new(bare)), misplaced("struct.SessionMixin")},
 
 		"in a base":     {making(fineBase{}), ""},
 		"no mixin":      {making(noMixin{}), ""},

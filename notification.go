@@ -2,27 +2,28 @@ package pycket
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
+	"time"
+
+	"github.com/pycket/pycket/internal/store"
 )
 
-// A NotificationManager has the one-shot values of a session: what is read is taken out, and handed to
-// one request only, whatever the number of requests, processes and servers. Get one by
-// [NotificationMixin] or [NewNotificationManager].
+// A NotificationManager has the one-shot values of a session: what is read is taken out, and handed to one request only,
+// whatever the number of requests, processes and servers. Get one from [NotificationMixin] or [NewNotificationManager].
 //
-// Notifications live as long as their session does. Setting one makes the session if there is none.
+// Notifications live as long as their session. Setting one begins the session if there is none.
 type NotificationManager struct{ manager }
 
 // A Message is one of several messages that wait to be shown.
 type Message struct {
-	Level string `json:"level"` // the application's own: "info", "error" …
+	Level string `json:"level"` // chosen by the application: "info", "error" …
 	Text  string `json:"text"`
 }
 
-// NewNotificationManager gives the notifications of a request, wherever the pair is at hand.
+// NewNotificationManager returns the notifications of a request, wherever you have the ResponseWriter and the Request.
 func NewNotificationManager(w http.ResponseWriter, r *http.Request) *NotificationManager {
 	if q := requestOf(w, r); q != nil {
 		return &q.notifications
@@ -30,124 +31,149 @@ func NewNotificationManager(w http.ResponseWriter, r *http.Request) *Notificatio
 	return &NotificationManager{manager{cause: ErrNoApp}}
 }
 
-// WithContext gives the same notifications of the same request, whose operations end with ctx in place of the
-// request's context: see [SessionManager.WithContext].
+// WithContext returns the same notifications of the same request, whose operations end with ctx instead of the request's
+// context: see [SessionManager.WithContext].
 func (m *NotificationManager) WithContext(ctx context.Context) *NotificationManager {
 	return &NotificationManager{m.withContext(ctx)}
 }
 
-// Set stores a notification: see [Manager]. One of the same name that nobody has read is replaced.
+// Set stores a notification: see [Manager]. It replaces one of the same name that nobody has read.
 func (m *NotificationManager) Set(name string, value any) error {
-	return failedOn("notify", name, m.set(func(q *request) ([]any, error) { return q.pair(nil, name, value) }))
+	f, err := m.field(name, value)
+	if err == nil {
+		err = m.set([]store.Field{f})
+	}
+	return failedOn("notify", name, err)
 }
 
 // SetMany stores several notifications, all or none: see [Manager].
 func (m *NotificationManager) SetMany(values Values) error {
-	return failed("notify many", m.set(func(q *request) ([]any, error) { return q.pairs(values) }))
+	fields, err := m.fields(values)
+	if err == nil && len(fields) > 0 {
+		err = m.set(fields)
+	}
+	return failed("notify many", err)
 }
 
-func (m *NotificationManager) set(encode func(*request) ([]any, error)) error {
-	return m.write(encode, func(q *request, args []any) error {
-		_, err := q.write(&q.app.store.notify, args)
+func (m *NotificationManager) set(fields []store.Field) error {
+	op, err := m.begin()
+	if err != nil {
 		return err
-	})
+	}
+	defer op.end()
+	for op.next() {
+		op.wrote(op.app.store.Notify(op.ctx, op.began, op.id, op.fresh, op.seal(notification, fields)))
+	}
+	return op.err
 }
 
-// Lookup takes a notification out: see [Manager]. If it can't be read into that type it is put back.
+// Lookup takes a notification out: see [Manager]. If it can't be read into that type, it is put back.
 func (m *NotificationManager) Lookup(name string, into any) (found bool, err error) {
 	found, err = m.lookup(name, into)
 	return found, failedOn("take", name, err)
 }
 
 func (m *NotificationManager) lookup(name string, into any) (bool, error) {
-	if err := errors.Join(checkName(name), checkTarget(into)); err != nil {
+	if err := checkTarget(into); err != nil {
 		return false, err
 	}
-	taken, err := m.ask(func(q *request) (answer, error) {
-		_, a, err := q.inquire(&q.app.store.take, name)
-		return a, err
-	})
-	if err != nil {
+	stored, plain, err := m.read(name, true, (*store.Store).TakeOne)
+	if stored == nil {
 		return false, err
 	}
-	data, _ := taken.next()
-	if data == nil {
-		return false, nil
+	if err == nil {
+		err = m.request.app.decode(plain, into)
 	}
-	if err := decodeInto(m.request.app.settings.Codec, data, into); err != nil {
-		lasting := m.WithContext(context.WithoutCancel(m.ctx())) // it would be lost with the browser's patience
-		if _, lost := lasting.ask(func(q *request) (answer, error) {
-			v, a, err := q.inquire(&q.app.store.notify, "r", name, data)
-			if err == nil && v != done {
-				err = ErrGone
-			}
-			return a, err
-		}); lost != nil {
-			return false, fmt.Errorf("%w, and it could not be put back: %w", err, lost)
-		}
-		return false, err
+	if err == nil {
+		return true, nil
 	}
-	return true, nil
+	if lost := m.restore(store.Field{Name: name, Value: stored}); lost != nil {
+		return false, fmt.Errorf("%w, and it could not be put back: %w", err, lost)
+	}
+	return false, err
 }
 
-// ask carries out an operation and lets go of the request before its answer is decoded: codecs run code of
-// the application, which may use the session itself.
-func (m *NotificationManager) ask(operation func(*request) (answer, error)) (answer, error) {
-	q, err := m.enter()
+// restore puts back what was taken, even if the browser has hung up.
+func (m *NotificationManager) restore(f store.Field) error {
+	op, err := m.WithContext(context.WithoutCancel(m.ctx())).begin()
 	if err != nil {
-		return answer{}, err
+		return err
 	}
-	defer q.mu.Unlock()
-	return operation(q)
+	defer op.end()
+	for op.asks() {
+		op.heard(op.app.store.Restore(op.ctx, op.began, op.id, f))
+	}
+	if op.err == nil && !op.done {
+		return ErrGone
+	}
+	return op.err
 }
 
-// Peek reads a notification and leaves it. If it can't be read into the type of the variable that into
-// points to, the variable is left as it was.
+// Peek reads a notification and leaves it. If it can't be read into the type of the variable that into points to, the
+// variable is unchanged.
 func (m *NotificationManager) Peek(name string, into any) (found bool, err error) {
-	data, err := m.peek(name, into)
-	if err == nil && data != nil {
-		err = decodeInto(m.request.app.settings.Codec, data, into)
+	if err := checkTarget(into); err != nil {
+		return false, failedOn("peek", name, err)
 	}
-	return err == nil && data != nil, failedOn("peek", name, err)
+	stored, plain, err := m.read(name, true, (*store.Store).Peek)
+	if err == nil && stored != nil {
+		err = m.request.app.decode(plain, into)
+	}
+	return err == nil && stored != nil, failedOn("peek", name, err)
 }
 
-func (m *NotificationManager) peek(name string, into any) ([]byte, error) {
-	if err := errors.Join(checkName(name), checkTarget(into)); err != nil {
-		return nil, err
+// read reads a notification by one of the store's operations. It returns the value as it is stored and, if opened is
+// true, as the codec has encoded it; nil if there is none. The caller decodes it when the request is no longer locked,
+// since codecs run the application's code.
+func (m *NotificationManager) read(name string, opened bool, operation func(s *store.Store, ctx context.Context, began time.Time, id *store.ID, name string) ([]byte, store.Outcome, error)) (stored, plain []byte, err error) {
+	if err := checkName(name); err != nil {
+		return nil, nil, err
 	}
-	q, err := m.enter()
+	op, err := m.begin()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	defer q.mu.Unlock()
-	_, a, err := q.inquire(&q.app.store.peek, name)
-	if err != nil {
-		return nil, err
+	defer op.end()
+	for op.asks() {
+		var o store.Outcome
+		stored, o, err = operation(op.app.store, op.ctx, op.began, op.id, name)
+		op.heard(o, err)
 	}
-	return a.value(), nil
+	if op.err != nil || !op.done {
+		return nil, nil, op.err
+	}
+	if stored != nil && opened {
+		plain, err = op.open(notification, name, stored)
+	}
+	return stored, plain, err
 }
 
-// Has says whether there is a notification, and leaves it: see [Manager].
+// Has reports whether there is a notification, and leaves it: see [Manager].
 func (m *NotificationManager) Has(name string) (bool, error) {
-	var unused any
-	data, err := m.peek(name, &unused)
-	return data != nil, failedOn("has", name, err)
+	stored, _, err := m.read(name, false, (*store.Store).Peek)
+	return stored != nil, failedOn("has", name, err)
 }
 
-// Keys gives the names of all notifications, sorted, and leaves them: see [Manager].
+// Keys returns the names of all notifications, sorted, and leaves them: see [Manager].
 func (m *NotificationManager) Keys() ([]string, error) {
-	q, err := m.enter()
+	names, err := m.keys()
+	return names, failed("keys", err)
+}
+
+func (m *NotificationManager) keys() ([]string, error) {
+	op, err := m.begin()
 	if err != nil {
-		return nil, failed("keys", err)
+		return nil, err
 	}
-	defer q.mu.Unlock()
-	_, a, err := q.inquire(&q.app.store.peek)
-	if err != nil {
-		return nil, failed("keys", err)
+	defer op.end()
+	names := []string{}
+	for op.asks() {
+		var o store.Outcome
+		names, o, err = op.app.store.PeekNames(op.ctx, op.began, op.id)
+		op.heard(o, err)
 	}
-	names := a.names()
 	slices.Sort(names)
-	return names, nil
+	return names, op.err
 }
 
 // Delete removes notifications unread: see [Manager].
@@ -156,69 +182,92 @@ func (m *NotificationManager) Delete(names ...string) error {
 }
 
 func (m *NotificationManager) delete(names []string) error {
-	q, err := m.enter()
+	op, err := m.begin()
 	if err != nil {
 		return err
 	}
-	defer q.mu.Unlock()
-	args, err := nameArgs(names)
-	if err != nil || len(args) == 0 {
+	defer op.end()
+	if err := checkNames(names); err != nil || len(names) == 0 {
 		return err
 	}
-	if q.ended {
-		return ErrGone
+	for op.asks() {
+		op.heard(op.app.store.Take(op.ctx, op.began, op.id, names))
 	}
-	if _, _, err := q.inquire(&q.app.store.take, args...); err != nil {
-		return err
-	}
-	if q.ended {
-		return ErrGone
-	}
-	return nil
+	return op.gone()
 }
 
-// Add queues a message: unlike Set, it replaces none.
+// Add queues a message. Unlike Set, it replaces none.
 func (m *NotificationManager) Add(level, text string) error {
 	return failed("add", m.add(Message{level, text}))
 }
 
 func (m *NotificationManager) add(message Message) error {
-	return m.write(func(q *request) ([]any, error) {
-		data, err := q.encode(message)
-		return []any{nil, data}, err
-	}, func(q *request, args []any) error {
-		_, err := q.write(&q.app.store.add, args)
+	f, err := m.field("", message)
+	if err != nil {
 		return err
-	})
+	}
+	op, err := m.begin()
+	if err != nil {
+		return err
+	}
+	defer op.end()
+	fields := []store.Field{f}
+	for op.next() {
+		op.wrote(op.app.store.Add(op.ctx, op.began, op.id, op.fresh, op.seal(queuedMessage, fields)[0].Value))
+	}
+	return op.err
 }
 
-// Drain takes all queued messages out, in the order in which they were added. Each is handed to one
-// request only. Messages that can't be decoded are left out, and the error says how many.
+// Drain takes all queued messages out, in the order in which they were added. Each is handed to one request only.
+// Messages that can't be decoded are left out, and the error says how many.
 func (m *NotificationManager) Drain() ([]Message, error) {
-	a, err := m.ask(func(q *request) (answer, error) {
-		_, a, err := q.inquire(&q.app.store.drain)
-		return a, err
-	})
-	if err != nil {
-		return nil, failed("drain", err)
+	messages, err := m.drain()
+	return messages, failed("drain", err)
+}
+
+func (m *NotificationManager) drain() ([]Message, error) {
+	queued, spoilt, cause := m.takeAll()
+	if cause != nil && spoilt == 0 {
+		return nil, cause
 	}
 	var messages []Message
-	var spoilt int
-	var cause error
-	for {
-		data, more := a.next()
-		if !more {
-			break
-		}
+	for _, plain := range queued {
 		var message Message
-		if err := decodeInto(m.request.app.settings.Codec, data, &message); err != nil {
+		if err := m.request.app.decode(plain, &message); err != nil {
 			spoilt, cause = spoilt+1, err
 			continue
 		}
 		messages = append(messages, message)
 	}
 	if spoilt > 0 {
-		return messages, failed("drain", fmt.Errorf("%d messages are spoilt: %w", spoilt, cause))
+		return messages, fmt.Errorf("%d messages cannot be read: %w", spoilt, cause)
 	}
 	return messages, nil
+}
+
+// takeAll takes the messages, as the codec has encoded them. It reports how many could not be opened, and why.
+func (m *NotificationManager) takeAll() (queued [][]byte, spoilt int, cause error) {
+	op, err := m.begin()
+	if err != nil {
+		return nil, 0, err
+	}
+	defer op.end()
+	var items [][]byte
+	for op.asks() {
+		var o store.Outcome
+		items, o, err = op.app.store.Drain(op.ctx, op.began, op.id)
+		op.heard(o, err)
+	}
+	if op.err != nil {
+		return nil, 0, op.err
+	}
+	for _, item := range items {
+		plain, err := op.open(queuedMessage, "", item)
+		if err != nil {
+			spoilt, cause = spoilt+1, err
+			continue
+		}
+		queued = append(queued, plain)
+	}
+	return queued, spoilt, cause
 }

@@ -13,47 +13,40 @@ import (
 	"github.com/gomodule/redigo/redis"
 
 	"github.com/pycket/pycket"
+	"github.com/pycket/pycket/internal/redistest"
 )
 
 // refused wants a Ping to fail in words, and to leave nothing.
-func refused(t *testing.T, server *redisServer, app *pycket.App, words ...string) {
+func refused(t *testing.T, server *redistest.Server, app *pycket.App, words ...string) {
 	t.Helper()
 	wantError(t, app.Ping(t.Context()), pycket.ErrUnavailable, append(words, "pycket: ping: ")...)
-	if keys := append(server.keys(0), server.keys(1)...); len(keys) > 0 {
+	if keys := append(server.Keys(0), server.Keys(1)...); len(keys) > 0 {
 		t.Errorf("Ping leaves %q", keys)
 	}
 }
 
 // Ping leaves nothing, and is two round trips: the first time, and again.
 func TestPing(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		app := newApp(t, settings(server))
 		for range 2 {
-			if err := app.Ping(t.Context()); err != nil {
-				t.Error(err)
-			}
+			noError(t, app.Ping(t.Context()))
 		}
-		server.do(0, "SCRIPT", "FLUSH")
-		if err := app.Ping(t.Context()); err != nil {
-			t.Error(err)
-		}
-		if keys := append(server.keys(0), server.keys(1)...); len(keys) > 0 {
+		server.Do(0, "SCRIPT", "FLUSH")
+		noError(t, app.Ping(t.Context()))
+		if keys := append(server.Keys(0), server.Keys(1)...); len(keys) > 0 {
 			t.Errorf("Ping leaves %q", keys)
 		}
 	})
-	bothServers(t, func(t *testing.T, server *redisServer) {
-		proxy := newProxy(t, server)
-		s := settings(server)
-		s.Redis.URL = "redis://" + proxy.addr
+	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
+		proxy, s := proxied(t, server)
 		app := newApp(t, s)
 		if err := app.Ping(t.Context()); err != nil { // and connects, which selects the databases
 			t.Error(err)
 		}
 		for range 2 {
-			if n := proxy.trips(func() {
-				if err := app.Ping(t.Context()); err != nil {
-					t.Error(err)
-				}
+			if n := proxy.Trips(func() {
+				noError(t, app.Ping(t.Context()))
 			}); n != 2 {
 				t.Errorf("Ping takes %d round trips, want 2", n)
 			}
@@ -63,12 +56,10 @@ func TestPing(t *testing.T) {
 
 // What Ping makes it gives a time to live at once, and takes away again.
 func TestPingKeysExpire(t *testing.T) {
-	server := startRedis(t)
+	server := redistest.Start(t)
 	wait := listen(t, server, "MONITOR")
-	if err := newApp(t, settings(server)).Ping(t.Context()); err != nil {
-		t.Error(err)
-	}
-	server.do(0, "ECHO", "the end of the tour")
+	noError(t, newApp(t, settings(server)).Ping(t.Context()))
+	server.Do(0, "ECHO", "the end of the tour")
 	there := map[string]bool{} // whether it has a time to live
 	made := 0
 	for _, m := range regexp.MustCompile(`\[(\d+) lua\] "([^"]*)" "([^"]*)"`).FindAllStringSubmatch(wait(), -1) {
@@ -103,7 +94,7 @@ func TestPingKeysExpire(t *testing.T) {
 func TestPingTriesEverything(t *testing.T) {
 	commands := regexp.MustCompile(`'([A-Z]{3,})'`)
 	tried := map[string]bool{}
-	ping, err := os.ReadFile("scripts/ping.lua")
+	ping, err := os.ReadFile("internal/store/scripts/ping.lua")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,8 +102,8 @@ func TestPingTriesEverything(t *testing.T) {
 		tried[m[1]] = true
 	}
 	calls := regexp.MustCompile(`redis\.p?call[,(] *'([A-Z]+)'`)
-	files, _ := filepath.Glob("scripts/*.lua")
-	parts, _ := filepath.Glob("scripts/parts/*.lua")
+	files, _ := filepath.Glob("internal/store/scripts/*.lua")
+	parts, _ := filepath.Glob("internal/store/scripts/parts/*.lua")
 	for _, file := range append(files, parts...) {
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -144,10 +135,10 @@ func documentedRights(t *testing.T) []string {
 // says so, and which it is.
 func TestRights(t *testing.T) {
 	rights := documentedRights(t)
-	test := func(t *testing.T, server *redisServer) {
-		nodes := server.nodes
-		if len(nodes) == 0 {
-			nodes = []*redisServer{server}
+	test := func(t *testing.T, server *redistest.Server) {
+		nodes := server.Nodes()
+		if nodes == nil {
+			nodes = []*redistest.Server{server}
 		}
 		allow := func(rights ...string) {
 			t.Helper()
@@ -156,28 +147,24 @@ func TestRights(t *testing.T) {
 				args = append(args, right)
 			}
 			for _, node := range nodes {
-				if _, err := server.on(node.addr, "ACL", args...); err != nil {
-					t.Fatal(err)
-				}
+				node.Do(0, "ACL", args...)
 			}
 		}
 		t.Cleanup(func() {
 			for _, node := range nodes {
-				server.on(node.addr, "ACL", "DELUSER", "pycket")
+				node.Do(0, "ACL", "DELUSER", "pycket")
 			}
 		})
 		allow(rights...)
 		s := settings(server)
 		s.Redis.Timeout = shortTimeout
-		if len(server.nodes) > 0 {
+		if server.Nodes() != nil {
 			s.Redis.URL = "redis://pycket:PASSWORD@"
 		} else {
-			s.Redis.URL = "redis://pycket:PASSWORD@" + server.addr
+			s.Redis.URL = "redis://pycket:PASSWORD@" + server.Addr
 		}
 		site := newSite(t, s)
-		if err := site.app.Ping(t.Context()); err != nil {
-			t.Error(err)
-		}
+		noError(t, site.app.Ping(t.Context()))
 		for _, op := range append([]string{"login:ann", "user", "setuser:bob", "authtime"}, everyOperation...) {
 			b := site.browser()
 			b.must("login:ann", "set:a:b", "remember")
@@ -186,11 +173,11 @@ func TestRights(t *testing.T) {
 		if n, err := site.app.RevokeUser(t.Context(), "ann"); n == 0 || err != nil {
 			t.Error(n, err)
 		}
-		server.do(0, "FLUSHALL")
+		server.Do(0, "FLUSHALL")
 
 		for i, right := range rights {
 			command, is := strings.CutPrefix(right, "+")
-			inCluster := len(server.nodes) > 0
+			inCluster := server.Nodes() != nil
 			if !is || command == "asking" || command == "select" && inCluster || command == "cluster|slots" && !inCluster {
 				continue
 			}
@@ -215,46 +202,46 @@ func TestRights(t *testing.T) {
 			})
 		}
 	}
-	t.Run("redis", func(t *testing.T) { test(t, startRedis(t)) })
-	t.Run("cluster", func(t *testing.T) { test(t, clusterOf(t)) })
+	t.Run("redis", func(t *testing.T) { test(t, redistest.Start(t)) })
+	t.Run("cluster", func(t *testing.T) { test(t, redistest.SharedCluster(t)) })
 }
 
 // A Redis that answers but can't be worked with: why, and what to do.
 func TestPingSaysWhatToDo(t *testing.T) {
 	for name, test := range map[string]struct {
 		args    []string
-		spoil   func(t *testing.T, server *redisServer)
+		spoil   func(t *testing.T, server *redistest.Server)
 		change  func(s *pycket.Settings)
 		want    []string
 		healthy bool
 	}{
 		"healthy": {healthy: true},
 		"a replica": {
-			spoil: func(t *testing.T, server *redisServer) { server.do(0, "REPLICAOF", "127.0.0.1", "1") },
+			spoil: func(t *testing.T, server *redistest.Server) { server.Do(0, "REPLICAOF", "127.0.0.1", "1") },
 			want:  []string{"READONLY", "it is a replica", "Redis.URL"},
 		},
 		"full": {
-			spoil: func(t *testing.T, server *redisServer) { server.do(0, "CONFIG", "SET", "maxmemory", "1") },
+			spoil: func(t *testing.T, server *redistest.Server) { server.Do(0, "CONFIG", "SET", "maxmemory", "1") },
 			want:  []string{"OOM", "it is full", "maxmemory"},
 		},
 		"full, but may evict": {
 			args:    []string{"--maxmemory-policy", "allkeys-lru"},
-			spoil:   func(t *testing.T, server *redisServer) { server.do(0, "CONFIG", "SET", "maxmemory", "100mb") },
+			spoil:   func(t *testing.T, server *redistest.Server) { server.Do(0, "CONFIG", "SET", "maxmemory", "100mb") },
 			healthy: true,
 		},
 		"a disk that can't be written to": {
-			spoil: func(t *testing.T, server *redisServer) {
-				dir, err := redis.Strings(server.do(0, "CONFIG", "GET", "dir"), nil)
+			spoil: func(t *testing.T, server *redistest.Server) {
+				dir, err := redis.Strings(server.Do(0, "CONFIG", "GET", "dir"), nil)
 				if err != nil {
 					t.Fatal(err)
 				}
 				if err := os.RemoveAll(dir[1]); err != nil {
 					t.Fatal(err)
 				}
-				server.do(0, "CONFIG", "SET", "save", "3600 1")
-				server.do(0, "BGSAVE")
+				server.Do(0, "CONFIG", "SET", "save", "3600 1")
+				server.Do(0, "BGSAVE")
 				for range 500 {
-					if info, _ := redis.String(server.do(0, "INFO", "persistence"), nil); strings.Contains(info, "rdb_last_bgsave_status:err") {
+					if info, _ := redis.String(server.Do(0, "INFO", "persistence"), nil); strings.Contains(info, "rdb_last_bgsave_status:err") {
 						return
 					}
 					time.Sleep(10 * time.Millisecond)
@@ -264,8 +251,10 @@ func TestPingSaysWhatToDo(t *testing.T) {
 			want: []string{"MISCONF", "it can't save", "disk"},
 		},
 		"too few replicas": {
-			spoil: func(t *testing.T, server *redisServer) { server.do(0, "CONFIG", "SET", "min-replicas-to-write", "1") },
-			want:  []string{"NOREPLICAS", "replicas", "min-replicas-to-write"},
+			spoil: func(t *testing.T, server *redistest.Server) {
+				server.Do(0, "CONFIG", "SET", "min-replicas-to-write", "1")
+			},
+			want: []string{"NOREPLICAS", "replicas", "min-replicas-to-write"},
 		},
 		"one database": {
 			args: []string{"--databases", "1"},
@@ -303,7 +292,7 @@ func TestPingSaysWhatToDo(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := startRedis(t, test.args...)
+			server := redistest.Start(t, test.args...)
 			if test.spoil != nil {
 				test.spoil(t, server)
 			}
@@ -324,7 +313,7 @@ func TestPingSaysWhatToDo(t *testing.T) {
 			if slices.Contains(test.args, "--requirepass") {
 				return
 			}
-			if left, _ := redis.String(server.do(0, "INFO", "keyspace"), nil); strings.Contains(left, "keys=") {
+			if left, _ := redis.String(server.Do(0, "INFO", "keyspace"), nil); strings.Contains(left, "keys=") {
 				t.Errorf("Ping leaves %s", left)
 			}
 		})
@@ -333,38 +322,30 @@ func TestPingSaysWhatToDo(t *testing.T) {
 
 // In a cluster every server that has slots is tried, and the one that can't be worked with is named.
 func TestPingInCluster(t *testing.T) {
-	server := clusterOf(t)
+	server := redistest.SharedCluster(t)
 	s := settings(server)
 	s.Redis.Timeout = shortTimeout
-	for i, node := range server.nodes {
+	for i, node := range server.Nodes() {
 		app := newApp(t, s)
 		calls := func() string {
-			info, err := redis.String(server.on(node.addr, "INFO", "commandstats"))
+			info, err := redis.String(node.Do(0, "INFO", "commandstats"), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
 			return fmt.Sprint(regexp.MustCompile(`cmdstat_(?:eval|evalsha):calls=\d+`).FindAllString(info, -1))
 		}
-		server.on(node.addr, "CONFIG", "RESETSTAT")
-		if err := app.Ping(t.Context()); err != nil {
-			t.Error(err)
-		}
+		node.Do(0, "CONFIG", "RESETSTAT")
+		noError(t, app.Ping(t.Context()))
 		if got := calls(); !strings.Contains(got, "eval:calls=1") || !strings.Contains(got, "evalsha:calls=1") {
 			t.Errorf("server %d was asked %s, want one EVAL and one EVALSHA", i, got)
 		}
-		if _, err := server.on(node.addr, "CONFIG", "SET", "maxmemory", "1"); err != nil {
-			t.Fatal(err)
-		}
+		node.Do(0, "CONFIG", "SET", "maxmemory", "1")
 		err := app.Ping(t.Context())
-		if _, err := server.on(node.addr, "CONFIG", "SET", "maxmemory", "0"); err != nil {
-			t.Fatal(err)
-		}
-		wantError(t, err, pycket.ErrUnavailable, "OOM", "it is full", node.addr)
-		if err := app.Ping(t.Context()); err != nil {
-			t.Error(err)
-		}
+		node.Do(0, "CONFIG", "SET", "maxmemory", "0")
+		wantError(t, err, pycket.ErrUnavailable, "OOM", "it is full", node.Addr)
+		noError(t, app.Ping(t.Context()))
 	}
-	if keys := server.keys(0); len(keys) > 0 {
+	if keys := server.Keys(0); len(keys) > 0 {
 		t.Errorf("Ping leaves %q", keys)
 	}
 }

@@ -8,40 +8,42 @@ import (
 	"net/http"
 	"reflect"
 	"time"
+
+	"github.com/pycket/pycket/internal/store"
 )
 
-// Settings are the settings of an [App]. The zero value of every field but Secrets is a good default;
-// docs/settings.md has them all in a table.
+// Settings are the settings of an [App]. The zero value of every field but Secrets is a good default; docs/settings.md
+// lists them all in a table.
 type Settings struct {
-	// Secrets sign the cookies, 32 random bytes or more each. The first signs, all verify: put a new one
-	// in front, and take the old one away when its cookies have expired. Keys are derived by HKDF-SHA256.
+	// Secrets sign the cookies. Each is 32 random bytes or more. The first signs, all verify: to change the secret, put a
+	// new one in front, and remove the old one when its cookies have expired. Keys are derived by HKDF-SHA256.
 	Secrets []string
 
 	Redis   RedisSettings
 	Cookies CookieSettings
 
-	// IdleTimeout ends a session that is not used for so long. 0 means 24 hours, as the original keeps
-	// its data. Writes renew it, and reads at most once per tenth of it.
+	// IdleTimeout ends a session that has not been used for that long. 0 means 24 hours, as long as pycket for Tornado
+	// keeps its data. Writes renew it, and reads at most once per tenth of it.
 	IdleTimeout time.Duration
 
-	// AbsoluteTimeout ends a session so long after it began, however much it is used. 0 means never.
+	// AbsoluteTimeout ends a session that long after it began, however much it is used. 0 means never; in a cluster it
+	// means 400 days.
 	AbsoluteTimeout time.Duration
 
 	// Codec encodes values. nil means [JSON].
 	Codec Codec
 
-	// MaxValueBytes is how large an encoded value may be. 0 means 1 MiB.
+	// MaxValueBytes is the largest size of an encoded value. 0 means 1 MiB.
 	MaxValueBytes int
 
-	// MaxSessionBytes is how large a session may be in all: the names and encoded values of what is set
-	// and of its notifications. 0 means 4 MiB.
+	// MaxSessionBytes is the largest size of a session: the names and encoded values of what is set, and of its
+	// notifications. 0 means 4 MiB.
 	MaxSessionBytes int
 
-	// MaxSessionsPerUser is how many sessions an account may have: a Login beyond that ends the oldest.
-	// 0 means any number.
+	// MaxSessionsPerUser is how many sessions a user may have: a Login beyond that ends the oldest. 0 means any number.
 	MaxSessionsPerUser int
 
-	// Logger gets what has no caller to be returned to, and what a caller may not have looked at. nil means
+	// Logger receives problems that no call can return, and some that a caller may have ignored. nil means
 	// slog.Default(). No id, cookie, secret or stored value is ever logged.
 	Logger *slog.Logger
 }
@@ -51,23 +53,25 @@ const (
 	defaultMaxValueBytes   = 1 << 20
 	defaultMaxSessionBytes = 4 << 20
 
-	// minIdleTimeout is one below which milliseconds matter too much.
+	// minIdleTimeout is the shortest timeout: Redis counts milliseconds, and networks take some.
 	minIdleTimeout = time.Second
 )
 
-// An App has what the sessions of an application share: its settings, its connections to Redis, its
-// cookies. Make one with [New] when the program starts.
+// An App has what the sessions of an application share: its settings, its connections to Redis, its cookies. Make one with
+// [New] when the program starts.
 type App struct {
 	settings Settings
 	cookies  *cookies
-	store    *store
+	store    *store.Store
+	codec    Codec
+	seal     *sealed // if the codec is Sealed; codec is then the one inside
+	digits   bool    // what is stored of a whole number is decimal digits
 	logger   *slog.Logger
 	warnings *warnings
-	digits   bool // the codec writes whole numbers as Redis does
 }
 
-// New makes an App. It checks all settings, and its error has a sentence for every bad one that says
-// how to mend it. It dials nothing: use [App.Ping] to see whether Redis is there.
+// New makes an App. It checks all settings, and its error has a sentence for every bad one that says how to fix it. It dials
+// nothing: use [App.Ping] to find out whether Redis can be used.
 func New(s Settings) (*App, error) {
 	var bad []error
 	complain := func(err error) {
@@ -101,15 +105,27 @@ func New(s Settings) (*App, error) {
 		complain(fmt.Errorf("setting MaxSessionsPerUser is %d; use a positive number, or 0 for any", s.MaxSessionsPerUser))
 	}
 	cookies := newCookies(s.Cookies, s.Secrets, s.Redis.Prefix, complain)
-	client, db, notificationsDB := newRedisClient(&s.Redis, complain)
+	redis := checkRedis(&s.Redis, complain)
 	if len(bad) > 0 {
 		return nil, errors.Join(bad...)
 	}
-	store, err := newStore(client, s, db, notificationsDB)
-	if err != nil {
-		return nil, failed("new", err)
+	a := &App{settings: s, cookies: cookies, codec: s.Codec, logger: s.Logger, warnings: newWarnings(s.Logger)}
+	a.store = store.New(redis.client(&s.Redis), store.Config{
+		Prefix:             s.Redis.Prefix,
+		Sessions:           redis.Database,
+		Notifications:      redis.Other,
+		Cluster:            len(s.Redis.Cluster) > 0,
+		Timeout:            s.Redis.Timeout,
+		Idle:               s.IdleTimeout,
+		Absolute:           s.AbsoluteTimeout,
+		MaxSessionBytes:    s.MaxSessionBytes,
+		MaxSessionsPerUser: s.MaxSessionsPerUser,
+	})
+	if seal, ok := s.Codec.(*sealed); ok {
+		a.codec, a.seal = seal.codec, seal
 	}
-	return &App{settings: s, cookies: cookies, store: store, logger: s.Logger, warnings: newWarnings(s.Logger), digits: countsInDigits(s.Codec)}, nil
+	a.digits = a.seal == nil && countsInDigits(a.codec)
+	return a, nil
 }
 
 func orDefault(setting *int, name string, otherwise int) error {
@@ -122,15 +138,15 @@ func orDefault(setting *int, name string, otherwise int) error {
 	return nil
 }
 
-// Wrap gives requests their sessions: everything that uses a session must be served through it. What
-// doesn't use one pays next to nothing and never touches Redis.
+// Wrap gives requests their sessions: everything that uses a session must be served through it. What doesn't use one pays
+// next to nothing and never touches Redis.
 //
-// A request that comes through it twice, as where a router with a Wrap stands in another, still has one session.
-// Within the Wrap of another App, it has that of the innermost.
+// A request that comes through Wrap twice, as with a router inside another, still has one session. Inside the Wrap of
+// another App, a handler gets the session of the innermost.
 func (a *App) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if q := a.requestOf(w, r); q != nil {
-			if r.Context().Value(requestKey{}) != any(q) { // but that of another App, or none
+			if r.Context().Value(requestKey{}) != any(q) { // the context has another App's request, or none
 				r = r.WithContext(within{r.Context(), q})
 			}
 			next.ServeHTTP(w, r)
@@ -146,15 +162,15 @@ func (a *App) Wrap(next http.Handler) http.Handler {
 	})
 }
 
-// Ping shows that Redis can be worked with: that it answers, that sessions and notifications can be read, written and
-// deleted under Redis.Prefix, and that the user in Redis.URL may do all that it takes; in a cluster, on every
-// server that has slots. If not, its error says why, and what to do. It makes keys that it deletes in the same
-// step, in two round trips to each server.
+// Ping checks that Redis can be used: that it answers, that sessions and notifications can be read, written and deleted
+// under Redis.Prefix, and that the user in Redis.URL has the rights for it; in a cluster, on every server that has slots.
+// If not, its error says why and what to do. It takes two round trips to each server, and deletes the keys it makes.
 func (a *App) Ping(ctx context.Context) error {
-	return failed("ping", a.store.ping(ctx))
+	return failed("ping", a.store.Ping(ctx))
 }
 
-// Close closes the connections to Redis. Operations after it return [ErrUnavailable].
+// Close waits for operations under way, which end within RedisSettings.Timeout, and closes the connections to Redis.
+// Operations after it return [ErrUnavailable].
 func (a *App) Close() error {
-	return failed("close", a.store.redis.close())
+	return failed("close", a.store.Close())
 }

@@ -1,11 +1,21 @@
 package pycket_test
 
 import (
+	"errors"
 	"fmt"
+	"github.com/google/go-cmp/cmp"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/pycket/pycket"
+	"github.com/pycket/pycket/internal/redistest"
 )
 
 const (
@@ -14,9 +24,13 @@ const (
 )
 
 // fleet are browsers with one session, each of a process of the application: this one and another.
-func fleet(t *testing.T, server *redisServer, b *browser, n int) []*browser {
+func fleet(t *testing.T, server *redistest.Server, b *browser, n int) []*browser {
 	t.Helper()
-	child := startChild(t, server)
+	redisURL := server.URL()
+	if server.Nodes() != nil {
+		redisURL = "cluster://" + server.Addr // for childMain
+	}
+	child := startChild(t, redisURL)
 	fleet := make([]*browser, n)
 	for i := range fleet {
 		fleet[i] = b.tab()
@@ -35,9 +49,7 @@ func all(t *testing.T, fleet []*browser, ops func(i int) []string) [][]outcome {
 	outcomes := make([][]outcome, len(fleet))
 	parallel(len(fleet), func(i int) {
 		_, list, err := fleet[i].try(ops(i)...)
-		if err != nil {
-			t.Error(err)
-		}
+		noError(t, err)
 		for _, o := range list {
 			if o.Err != "" {
 				t.Error(o.Err)
@@ -51,7 +63,7 @@ func all(t *testing.T, fleet []*browser, ops func(i int) []string) [][]outcome {
 // Promise 2: parallel requests, in two processes, set different names of one session. Every request has
 // read the session before, and works between load and write.
 func TestNoLostNames(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		site := newSite(t, settings(server))
 		b := site.browser()
 		b.must("set:here:before")
@@ -68,7 +80,7 @@ func TestNoLostNames(t *testing.T) {
 }
 
 func TestNoLostCounts(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		site := newSite(t, settings(server))
 		b := site.browser()
 		b.must("inc:increments:0", "inc:updates:0")
@@ -88,7 +100,7 @@ func TestNoLostCounts(t *testing.T) {
 
 // Promise 4: one notification, many readers in two processes.
 func TestOneReader(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		site := newSite(t, settings(server))
 		b := site.browser()
 		b.must("set:a:b")
@@ -113,7 +125,7 @@ func TestOneReader(t *testing.T) {
 
 // A reader and a writer of notifications at once lose nothing, and keep the order.
 func TestReaderAndWriterOfNotifications(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		const messages = 300
 		site := newSite(t, settings(server))
 		b := site.browser()
@@ -169,15 +181,301 @@ func TestReaderAndWriterOfNotifications(t *testing.T) {
 
 // Goroutines of one request share one manager, and on a first visit make one session.
 func TestGoroutinesOfOneRequest(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		site := newSite(t, settings(server), goroutines())
 		b := site.browser()
 		a := b.get("/")
 		if a.body != "32 names, 32 counted\n" {
 			t.Error(a.body)
 		}
-		if n := len(a.header["Set-Cookie"]); n != 1 || len(server.keys(0)) != 1 {
-			t.Errorf("%d cookies, %d sessions, want one of each", n, len(server.keys(0)))
+		if n := len(a.header["Set-Cookie"]); n != 1 || len(server.Keys(0)) != 1 {
+			t.Errorf("%d cookies, %d sessions, want one of each", n, len(server.Keys(0)))
 		}
 	})
+}
+
+// goroutines is a handler that uses its session in many goroutines at once.
+func goroutines() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		parallel(contenders, func(i int) {
+			s := pycket.NewSessionManager(w, r)
+			s.Set(fmt.Sprint("name", i), i)
+			s.Increment("count", 1)
+			pycket.Update(s, "updates", 0, func(n int) (int, error) { return n + 1, nil })
+			s.Keys()
+		})
+		s := pycket.NewSessionManager(w, r)
+		names, _ := s.Keys()
+		count, _ := pycket.Get(s, "count", 0)
+		fmt.Fprintln(w, len(names)-2, "names,", count, "counted")
+	})
+}
+
+// lateWrites are all operations that write.
+var lateWrites = []string{"set:a:late", "setmany:a:late:b:late", "update:n", "inc:n:1", "delete:a", "note:a:late", "notemany:a:late", "add:late:late", "ndelete:a", "rotate"}
+
+// Promise 3, no resurrection: a request is under way while another of the same browser ends the id.
+func TestInFlight(t *testing.T) {
+	for _, ending := range []string{"destroy", "rotate"} {
+		for _, before := range []struct{ name, op string }{
+			{"the session was loaded", "get:a"},
+			{"a notification was looked for", "nhas:x"},
+			{"nothing was touched", ""},
+			{"a value was set", "set:early:x"},
+		} {
+			t.Run(ending+", "+before.name, func(t *testing.T) {
+				redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+					site := newSite(t, settings(server))
+					for _, late := range append(lateWrites, "get:a") {
+						t.Run(late, func(t *testing.T) {
+							server.Do(0, "FLUSHALL")
+							b := site.browser()
+							b.must("set:a:before", "inc:n:1", "note:waiting:note", "add:info:message")
+							old := b.cookie()
+
+							ops := []string{"hold", late, late}
+							if before.op != "" {
+								ops = append([]string{before.op}, ops...)
+							}
+							slow := b.tab()
+							a, list := site.whileHeld(slow, ops, func() {
+								ended := b.want([]outcome{{}}, ending)
+								if !ended.setsCookie() {
+									t.Errorf("%s sets no cookie", ending)
+								}
+								if late == "get:a" { // only reads, with renewal due
+									server.Do(0, "PEXPIRE", server.OnlyKey(), 30_000)
+								}
+							})
+							if a.setsCookie() {
+								t.Error("the late response sets a cookie")
+							}
+							for _, o := range list[len(list)-2:] {
+								switch {
+								case late != "get:a" && o.Err != "ErrGone":
+									t.Errorf("the late write answered %v", o)
+								case late == "get:a" && (o.Err != "" || before.op != "get:a" && o.Value != ""):
+									t.Errorf("the late read answered %v", o)
+								}
+							}
+							if late == "get:a" {
+								if left := server.Do(0, "PTTL", server.OnlyKey()).(int64); left > 30_000 {
+									t.Errorf("the late read has renewed an ended id: %d ms", left)
+								}
+							}
+							wantAnonymous(t, site, old)
+							if ending == "rotate" {
+								b.want([]outcome{{Value: "before"}, {Value: 1.0}, {Value: "note"}, {Value: "info=message"}}, "get:a", "number:n", "take:waiting", "drain")
+							} else {
+								wantNothingLeft(t, server)
+							}
+						})
+					}
+				})
+			})
+		}
+	}
+}
+
+// A second logout that was under way does no harm, and does not delete a newer cookie.
+func TestInFlightDestroy(t *testing.T) {
+	for ending, want := range map[string]outcome{"destroy": {}, "rotate": {Err: "ErrGone"}} {
+		t.Run(ending, func(t *testing.T) {
+			redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+				site := newSite(t, settings(server))
+				b := site.browser()
+				b.must("set:a:before")
+				slow := b.tab()
+				b.must(ending)
+				a := slow.want([]outcome{want, {Err: "ErrGone"}}, "destroy", "note:bye:x")
+				if a.setsCookie() {
+					t.Error("the late Destroy touches the cookie")
+				}
+			})
+		})
+	}
+}
+
+func TestNotificationAfterDestroy(t *testing.T) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		site := newSite(t, settings(server))
+		b := site.browser()
+		b.must("set:a:before", "note:old:note")
+		old := b.cookie()
+		a, _ := b.do("destroy", "note:bye:you have been logged out", "get:a", "take:old")
+		if n := len(a.header["Set-Cookie"]); n != 1 {
+			t.Errorf("%d cookies are set, want 1: %v", n, a.header["Set-Cookie"])
+		}
+		if b.cookie() == old || b.cookie() == "" {
+			t.Error("there is no fresh id")
+		}
+		b.want([]outcome{{Value: "you have been logged out"}, {Value: ""}, {Value: ""}}, "take:bye", "get:a", "take:old")
+		wantAnonymous(t, site, old)
+	})
+}
+
+// Expired long ago is different from ended just now: a write starts a fresh session under a new id.
+func TestExpiredByItself(t *testing.T) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		site := newSite(t, settings(server))
+		for _, write := range []string{"set:a:fresh", "setmany:a:fresh", "inc:n:1", "update:n", "note:a:fresh", "add:info:fresh"} {
+			for _, before := range []string{"", "get:a"} {
+				t.Run(write+" after "+before, func(t *testing.T) {
+					server.Do(0, "FLUSHALL")
+					b := site.browser()
+					b.must("set:old:before")
+					old, key := b.cookie(), server.OnlyKey()
+					server.Do(0, "DEL", key)
+					ops := []string{write}
+					if before != "" {
+						ops = []string{before, write}
+					}
+					b.must(ops...)
+					if b.cookie() == old {
+						t.Error("the id is the old one")
+					}
+					if server.OnlyKey() == key {
+						t.Error("the key is the old one")
+					}
+					b.want([]outcome{{Value: ""}}, "get:old")
+				})
+			}
+		}
+		t.Run("not when this request saw it alive", func(t *testing.T) {
+			server.Do(0, "FLUSHALL")
+			b := site.browser()
+			b.must("set:a:before")
+			slow := b.tab()
+			done := make(chan []outcome)
+			go func() {
+				_, list, _ := slow.try("get:a", "hold", "set:a:late")
+				done <- list
+			}()
+			<-site.holding
+			server.Do(0, "FLUSHALL") // even the mark of a Destroy is gone by now
+			site.release <- struct{}{}
+			if list := <-done; list[2].Err != "ErrGone" {
+				t.Error(list)
+			}
+		})
+		t.Run("not when the mark of its end may be gone", func(t *testing.T) {
+			for age, want := range map[time.Duration]error{30 * time.Second: nil, 61 * time.Second: pycket.ErrGone} {
+				server.Do(0, "FLUSHALL")
+				b := site.browser()
+				b.must("set:a:before")
+				server.Do(0, "FLUSHALL")
+				r := httptest.NewRequest("GET", "/", nil)
+				r.Header.Set("Cookie", "PYCKET_ID="+b.cookie())
+				site.app.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					pycket.MakeOlder(r, age)
+					if err := pycket.NewSessionManager(w, r).Set("a", "late"); !errors.Is(err, want) {
+						t.Errorf("of a request that began %v ago: %v", age, err)
+					}
+				})).ServeHTTP(httptest.NewRecorder(), r)
+			}
+		})
+		t.Run("reads and deletes are quiet", func(t *testing.T) {
+			server.Do(0, "FLUSHALL")
+			b := site.browser()
+			b.must("set:a:before")
+			server.Do(0, "FLUSHALL")
+			a := b.want([]outcome{{}, {}, {Value: ""}, {}, {}}, "delete:a", "ndelete:a", "get:a", "rotate", "destroy")
+			if a.setsCookie() || server.Size() != 0 {
+				t.Error("an expired session left something")
+			}
+		})
+	})
+}
+
+// A browser that never got the answer to its logout or login is not locked out: its next requests start
+// afresh.
+func TestLostAnswer(t *testing.T) {
+	for _, ending := range []string{"destroy", "rotate"} {
+		t.Run(ending, func(t *testing.T) {
+			redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+				site := newSite(t, settings(server))
+				b := site.browser()
+				b.must("set:a:before")
+				lost := b.tab()
+				b.must(ending)
+				key := server.OnlyKey()
+				for _, op := range []string{"set:a:x", "rotate", "note:a:b"} {
+					if _, list := lost.do(op); list[0].Err != "ErrGone" {
+						t.Errorf("%s, at once: %v", op, list)
+					}
+				}
+				server.Do(0, "HSET", key, "pycket:ended", time.Now().Add(-6*time.Second).UnixMilli())
+				old := lost.cookie()
+				lost.must("destroy", "rotate", "set:a:afresh")
+				if lost.cookie() == old {
+					t.Error("the id is the old one")
+				}
+				lost.want([]outcome{{Value: "afresh"}}, "get:a")
+			})
+		})
+	}
+}
+
+func TestRotate(t *testing.T) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		site := newSite(t, settings(server))
+		b := site.browser()
+		b.must("setmany:a:1:b:2", "note:waiting:note", "add:info:message")
+		first := b.cookie()
+		created := string(server.Do(0, "HGET", server.OnlyKey(), "pycket:id").([]byte))[22:35]
+		b.must("rotate", "set:c:3")
+		second := b.cookie()
+		if first == second {
+			t.Error("the id is the old one")
+		}
+		b.must("rotate", "rotate")
+		wantAnonymous(t, site, first)
+		wantAnonymous(t, site, second)
+		if now := string(server.Do(0, "HGET", server.OnlyKey(), "pycket:id").([]byte))[22:35]; now != created {
+			t.Errorf("created at %s, was %s", now, created)
+		}
+		b.want([]outcome{{Value: "1"}, {Value: "2"}, {Value: "3"}, {Value: "note"}, {Value: "info=message"}}, "get:a", "get:b", "get:c", "take:waiting", "drain")
+
+		// Requests that the browser sent long after the rotation are not under way: a write starts afresh.
+		server.Do(0, "HSET", server.OnlyKey(), "pycket:ended", time.Now().Add(-6*time.Second).UnixMilli())
+		stale := b.with(first)
+		stale.must("set:mine:x")
+		stale.want([]outcome{{Value: "x"}, {Value: ""}}, "get:mine", "get:a")
+		if strings.Contains(stale.cookie(), first) {
+			t.Error("the id is the old one")
+		}
+	})
+}
+
+// What has begun a session begins none when it comes again: neither while the session lives nor after its end.
+func TestBeginsOnce(t *testing.T) {
+	for _, op := range []string{"set:a:b", "setmany:a:b:c:d", "inc:n:1", "update:n", "note:a:b", "add:info:text", "login:ann"} {
+		t.Run(op, func(t *testing.T) {
+			redistest.Both(t, func(t *testing.T, server *redistest.Server) {
+				proxy := redistest.NewProxy(t, server)
+				s := settings(server)
+				s.Redis.URL = "redis://" + proxy.Addr
+				b := newSite(t, s).browser()
+				b.must(op)
+				sent := proxy.Sent()
+				again := func() {
+					before := contents(t, server)
+					c, err := net.Dial("tcp", server.Addr)
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer c.Close()
+					fmt.Fprint(c, sent+"*1\r\n$4\r\nQUIT\r\n")
+					io.Copy(io.Discard, c)
+					if diff := cmp.Diff(before, contents(t, server)); diff != "" {
+						t.Errorf("(-before +after):\n%s", diff)
+					}
+				}
+				b.must("set:a:newer", "set:n:5", "take:a", "drain")
+				again()
+				b.must("destroy")
+				again()
+			})
+		})
+	}
 }

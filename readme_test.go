@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pycket/pycket/internal/redistest"
 )
 
 // The README's example is compiled as it stands and used like a browser would (promise 9).
@@ -38,7 +40,7 @@ func TestReadmeExample(t *testing.T) {
 		t.Fatalf("the README's example does not compile: %v\n%s", err, out)
 	}
 
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
@@ -46,7 +48,7 @@ func TestReadmeExample(t *testing.T) {
 		addr := listener.Addr().String()
 		listener.Close()
 		example := exec.Command(binary)
-		example.Env = append(os.Environ(), "SECRET="+secret, "REDIS_URL="+server.url(), "ADDR="+addr)
+		example.Env = append(os.Environ(), "SECRET="+secret, "REDIS_URL="+server.URL(), "ADDR="+addr)
 		var stderr bytes.Buffer
 		example.Stderr = heard.beside(&stderr)
 		if err := example.Start(); err != nil {

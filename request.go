@@ -10,12 +10,13 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/pycket/pycket/internal/store"
 )
 
-// request is what the library knows of one request: the one owner of the pair, the id and what was read
-// of the session. App.Wrap makes it; both managers, and every mixin of the request, are views of it, so
-// they share one id and one Set-Cookie. It is its own context, and the response's writer, so that an
-// untouched request costs two allocations.
+// A request is what the library knows of one request. It is the one owner of the session's id and of what was read of
+// the session; both managers, and every mixin, are views of it, so they share one id and one Set-Cookie. It is its own
+// context, and the response's writer, so that an untouched request costs two allocations.
 type request struct {
 	context.Context
 	response
@@ -28,42 +29,43 @@ type request struct {
 	session       SessionManager
 	notifications NotificationManager
 
-	// mu is held during every operation, its round trip included: two goroutines of one request then
-	// make one session, not two, and the headers wait for a session that is being made.
-	mu         queueLock
-	current    operation // of who holds mu
-	touched    bool      // an operation was begun: the response depends on the cookie
-	identified bool      // the request's cookie was looked for
-	id         *sessionID
-	place      place
-	lifetime   int64 // of the browser's cookie, in seconds; 0 is until it is closed
-	issued     int64 // when the browser's cookie was signed: Unix time
-	renew      bool  // the browser's cookie has another lifetime now
-	seen       bool  // this request has found or made the session alive
-	ended      bool  // somebody else ended it: no write of this request may start another
-	snapshot   snapshot
-	cookie     cookieChange
+	// lock is held during every operation, its round trips included: two goroutines of one request then begin one
+	// session, not two, and the headers wait for a session that is being made.
+	lock queueLock
 
-	// before: the session had ended before this request began, so that a login may start another, even while
-	// ended keeps all other writes from that.
-	before bool
+	touched bool      // an operation has begun: the response depends on the cookie
+	cookies int       // how many of the request's cookies were tried
+	id      *store.ID // of the session; nil if there is none
+	state   standing
+	late    bool // a session of one of its cookies ended so late that no write may start another
+	before  bool // it ended before this request began, though: a Login may start another
 
-	// ending names this request in the marks of the sessions that it destroys.
-	ending string
-
-	// tried is the id of a rotation, nil if there is none of which it is not known what came of it; and
-	// triedFor is what its cookie's lifetime would be.
-	tried    *sessionID
+	// tried is the id of a rotation of which this request was not told what became, and triedFor what its cookie's
+	// lifetime would be. trying means that it is now taken for the session's.
+	tried    *store.ID
 	triedFor int64
+	trying   bool
+
+	// mark names this request in the marks of the sessions that it destroys, so that it knows its own.
+	mark string
+
+	snapshot snapshot
+	cookie   cookieChange
+	lifetime int64 // of the browser's cookie, in seconds; 0 if it ends with the browser
+	issued   int64 // when the browser's cookie was signed, in Unix time
+	renew    bool  // Remember has given the browser's cookie another lifetime
 }
 
-// operation is what one on the session may take: it is over when its context ends, or Timeout after it began.
-type operation struct {
-	context.Context
-	began time.Time
-}
+// A standing is what a request knows of whether its session is alive.
+type standing int
 
-// cookieChange is what the response does to the browser's cookie.
+const (
+	unknown standing = iota
+	alive            // this request has found or made it alive
+	ended            // another request has ended it: no write of this one may start another session
+)
+
+// A cookieChange is what the response does to the browser's cookie.
 type cookieChange int
 
 const (
@@ -71,54 +73,6 @@ const (
 	setCookie
 	deleteCookie
 )
-
-// snapshot is what a request has read of its session, and what it has written since.
-type snapshot struct {
-	whole bool    // what is neither in read nor in known is not in the session
-	begun bool    // something of it was read
-	read  answer  // as Redis answered
-	known []known // newer than read, once each
-}
-
-// known is a value that was read or written by itself; nil if it is not there.
-type known struct {
-	name  string
-	value []byte
-}
-
-func (s *snapshot) lookup(name string) (value []byte, ok bool) {
-	if i := s.find(name); i >= 0 {
-		return s.known[i].value, true
-	}
-	if !s.whole {
-		return nil, false
-	}
-	value, _ = s.read.field(name)
-	return value, true
-}
-
-func (s *snapshot) learn(name string, value []byte) {
-	if i := s.find(name); i >= 0 {
-		s.known[i].value = value
-	} else {
-		s.known = append(s.known, known{name, value})
-	}
-}
-
-func (s *snapshot) find(name string) int {
-	return slices.IndexFunc(s.known, func(k known) bool { return k.name == name })
-}
-
-func (s *snapshot) names() []string {
-	names := slices.DeleteFunc(s.read.names(), func(name string) bool { return s.find(name) >= 0 })
-	for _, k := range s.known {
-		if k.value != nil && !strings.HasPrefix(k.name, reserved) {
-			names = append(names, k.name)
-		}
-	}
-	slices.Sort(names)
-	return names
-}
 
 type requestKey struct{}
 
@@ -138,8 +92,7 @@ func (c within) Value(key any) any {
 // Value lets the request be found in its own context.
 func (q *request) Value(key any) any { return within{q.Context, q}.Value(key) }
 
-// requestOf finds the state of a request, by its context or, where a framework has replaced that, by
-// its writer.
+// requestOf finds the state of a request, by its context or, where a framework has replaced that, by its writer.
 func requestOf(w http.ResponseWriter, r *http.Request) *request {
 	if r != nil {
 		if q, ok := r.Context().Value(requestKey{}).(*request); ok {
@@ -149,8 +102,8 @@ func requestOf(w http.ResponseWriter, r *http.Request) *request {
 	return ownerOf(w, func(*request) bool { return true })
 }
 
-// requestOf finds the state that a request has already, where Wrap stands within Wrap; between the two there may be
-// another App's. A context alone does not make the same request of it: a handler may serve others with its own.
+// requestOf finds the state that a request already has, where Wrap is inside Wrap; another App's may be between them.
+// A context alone does not make it the same request: a handler may serve others with its own.
 func (a *App) requestOf(w http.ResponseWriter, r *http.Request) *request {
 	if q := ownerOf(w, func(q *request) bool { return q.app == a }); q != nil {
 		return q
@@ -177,346 +130,343 @@ func ownerOf(w http.ResponseWriter, fits func(*request) bool) *request {
 	return nil
 }
 
-// enter begins an operation. If it returns no error, mu is locked.
-func (q *request) enter(ctx context.Context) error {
-	op := operation{ctx, time.Now()}
-	err := ctx.Err()
-	if err == nil {
-		err = q.mu.lockBy(ctx, op.began.Add(q.app.store.timeout))
-	}
-	if err != nil {
-		return q.orOver(err)
-	}
-	q.current = op
-	q.touched = true
-	q.identify()
-	return nil
+// end is called when the handler has returned. It may have written nothing.
+func (q *request) end() {
+	q.commit()
+	q.over.Store(true)
 }
 
-// orOver says of an operation's error that the request has ended, where that is why its context was cancelled:
-// it is the request's own, or one that was derived from it.
-func (q *request) orOver(err error) error {
+// An operation is one use of the session. It holds the request's lock from begin to end, round trips included, and is
+// over when its context ends, or Timeout after it began.
+//
+// One that needs a session asks while there is an id to ask about:
+//
+//	for op.asks() {
+//		op.heard(op.app.store.Delete(op.ctx, op.began, op.id, names))
+//	}
+//
+// One that may begin the session tries until it has written or failed:
+//
+//	for op.next() {
+//		op.wrote(op.app.store.Set(op.ctx, op.began, op.id, op.fresh, fields))
+//	}
+type operation struct {
+	*request
+	ctx   context.Context
+	began time.Time
+
+	login  bool // it may start a session after one that ended before
+	fresh  bool // what is tried begins a session
+	tries  int
+	done   bool // it has found the session alive
+	err    error
+	sealed []store.Field // as they were last tried
+}
+
+// begin begins an operation. Its time counts from before it has the lock.
+func (q *request) begin(ctx context.Context) (operation, error) {
+	op := operation{request: q, ctx: ctx, began: time.Now()}
+	err := ctx.Err()
+	if err == nil {
+		err = q.lock.lockBy(ctx, op.began.Add(q.app.settings.Redis.Timeout))
+	}
+	if err != nil {
+		return op, q.explain(err)
+	}
+	if !q.touched {
+		q.touched = true
+		q.nextCookie()
+	}
+	return op, nil
+}
+
+func (op *operation) end() { op.lock.Unlock() }
+
+// explain says of an operation's error that the request has ended, if that is why its context was cancelled.
+func (q *request) explain(err error) error {
 	if q.over.Load() && q.Context.Err() != nil && errors.Is(err, context.Canceled) {
 		return fmt.Errorf("the request has ended: %w", err)
 	}
 	return err
 }
 
-// end is the end of the handler, which may have written nothing.
-func (q *request) end() {
-	q.commit()
-	q.over.Store(true)
-}
-
-// identify looks for the request's cookie, once.
-func (q *request) identify() {
-	if q.identified {
-		return
-	}
-	q.identified, q.lifetime = true, q.app.cookies.lifetime
-	found, forged := q.app.cookies.find(q.http.Header)
-	if found != nil {
-		q.adopt(found.id)
-		q.lifetime, q.issued = found.lifetime, found.issued
-	} else if forged != "" {
+// nextCookie takes the session of the request's next cookie that one of the secrets has signed, if there is one. A
+// browser may send several of one name: see docs/security.md.
+func (q *request) nextCookie() {
+	q.id, q.lifetime = nil, q.app.cookies.lifetime
+	found, forged := q.app.cookies.find(q.http.Header, q.cookies)
+	q.cookies++
+	switch {
+	case found != nil:
+		q.id, q.lifetime, q.issued = found.id, found.lifetime, found.issued
+	case forged != "" && q.cookies == 1:
 		q.app.warnings.forged(forged)
 	}
 }
 
-func (q *request) adopt(id *sessionID) {
-	q.id, q.place, q.tried = id, q.app.store.place(id), nil
-}
-
-// next is the id for a rotation: if it is not known what came of one before, the same.
-func (q *request) next(lifetime int64) *sessionID {
-	if q.tried == nil {
-		q.tried = q.id.rotated()
-	}
-	q.triedFor = lifetime
-	return q.tried
-}
-
-// underWay is how long after an id was ended requests may still arrive that the browser had sent before
-// it knew: what a network takes at the slow end. For so long the browser that never got its new cookie
-// can't have another, but by a login after its session was destroyed.
+// underWay is how long after the end of an id requests may still arrive that the browser sent before it knew. Until then,
+// a browser that never got its new cookie can't have another, except by a login after its session was destroyed.
 const underWay = 5 * time.Second
 
-// tick is how exactly the scripts tell the time.
+// tick is how exactly scripts tell the time.
 const tick = time.Millisecond
 
-// isDead takes note that the id was found not to be alive.
+// settle notes what an operation has found. It reports whether the session is alive. If it isn't, the request goes on
+// with another id that it may have, or without a session.
+func (q *request) settle(o store.Outcome) bool {
+	switch {
+	case o.State == store.Alive:
+		if q.trying { // the rotation was carried out
+			q.trying, q.cookie, q.lifetime, q.snapshot = false, setCookie, q.triedFor, snapshot{}
+		}
+		q.state = alive
+		return true
+	case o.State == store.Rotated && q.tried != nil && !q.committed.Load():
+		q.id, q.tried, q.trying = q.tried, nil, true
+	case o.State == store.Destroyed && q.mark != "" && o.Token == q.mark:
+		q.destroyed()
+	default:
+		q.dead(o)
+	}
+	return false
+}
+
+// dead notes that the session is not alive.
 //
-// A session that expired by itself, or was ended before this request was sent, may be followed by
-// another. If it was ended later, this request's writes must not go anywhere: the browser has a newer
-// cookie by now. A request that saw it alive, or that began before the marks that Redis still has, can't
-// tell, and counts as one from before. A request that has ended it itself, and was not told, knows its mark.
-func (q *request) isDead(v verdict, a answer) {
-	if v == destroyed && q.ending != "" && a.token == q.ending {
-		q.isDestroyed()
-		return
-	}
-	age := time.Since(q.began)
-	if v != expired && a.time < age+underWay || q.seen || age > late {
-		q.ended = true
-	}
-	q.renew = false
-	q.before = v == destroyed && !q.seen && a.time-tick > age
-	q.id, q.lifetime = nil, q.app.cookies.lifetime
-	q.snapshot = snapshot{whole: true}
+// A session that expired by itself, or ended before this request was sent, may be followed by another. If it ended
+// later, the browser has a newer cookie by now, and this request's writes must fail. So must those of a request that
+// has seen the session alive, or began before the oldest mark that Redis may still have: it can't tell. With several
+// cookies, one such session is enough.
+func (q *request) dead(o store.Outcome) {
+	age, wasAlive := time.Since(q.began), q.state == alive
+	q.tried, q.trying, q.renew = nil, false, false
 	if q.cookie == setCookie { // of an id that is dead now
 		q.cookie = keepCookie
 	}
-}
-
-// isDestroyed takes note that this request has ended the session.
-func (q *request) isDestroyed() {
-	q.id, q.seen, q.lifetime = nil, false, q.app.cookies.lifetime
+	if wasAlive || age > store.Late || o.State != store.Expired && o.Ago < age+underWay {
+		before := o.State == store.Destroyed && !wasAlive && o.Ago-tick > age
+		q.late, q.before = true, before && (q.before || !q.late)
+	}
+	if !wasAlive {
+		if q.nextCookie(); q.id != nil {
+			q.snapshot = snapshot{}
+			return
+		}
+	}
+	q.id, q.lifetime = nil, q.app.cookies.lifetime
 	q.snapshot = snapshot{whole: true}
-	q.cookie, q.renew = deleteCookie, false
+	if q.late {
+		q.state = ended
+	}
 }
 
-// run runs a script on the session. If its id was rotated away, it may be that this request did that and was not
-// told: then the session lives under the id that it has tried.
-func (q *request) run(s *script, args ...any) (verdict, answer, error) {
-	v, a, err := q.app.store.run(q.current.Context, q.current.began, s, q.place, args...)
-	if err != nil || v != rotated || q.tried == nil || q.committed.Load() {
-		return v, a, err
-	}
-	next := q.tried
-	v, a, err = q.app.store.run(q.current.Context, q.current.began, s, q.app.store.place(next), args...)
-	if err == nil && v != expired && v != destroyed && v != rotated {
-		q.adopt(next)
-		q.cookie, q.lifetime, q.snapshot = setCookie, q.triedFor, snapshot{}
-	}
-	return v, a, err
+// destroyed notes that this request has ended the session.
+func (q *request) destroyed() {
+	q.id, q.state, q.lifetime = nil, unknown, q.app.cookies.lifetime
+	q.tried, q.trying, q.renew = nil, false, false
+	q.snapshot = snapshot{whole: true}
+	q.cookie = deleteCookie
 }
 
-// inquire runs a script that makes no session. With no session alive it answers expired.
-func (q *request) inquire(s *script, args ...any) (verdict, answer, error) {
-	if q.id == nil {
-		return expired, answer{}, nil
-	}
-	v, a, err := q.run(s, args...)
+// asks reports whether there is an id to ask about.
+func (op *operation) asks() bool { return op.id != nil && !op.done && op.err == nil }
+
+// heard notes what came of asking.
+func (op *operation) heard(o store.Outcome, err error) {
 	if err != nil {
-		return 0, a, q.orOver(err)
+		op.err = op.explain(err)
+		return
 	}
-	switch v {
-	case done:
-		q.seen = true
-	case expired, destroyed, rotated:
-		q.isDead(v, a)
-	case unlisted:
-	default:
-		return 0, answer{}, errMalformed
-	}
-	return v, a, nil
+	op.done = op.settle(o)
 }
 
-// write runs a script that may make the session. The first of its arguments says whether it may, and is
-// filled in here.
-func (q *request) write(s *script, args []any) (answer, error) {
-	return q.writeAs(s, args, false, func(bool, time.Duration) error { return nil })
+// maxTries bounds how often a write is tried: once for each cookie, whose sessions may all have ended, and then under a
+// new id, and another if that is in use.
+const maxTries = maxCookies + 3
+
+// next reports whether a write is to be tried, under op.id, which is new if op.fresh.
+func (op *operation) next() bool {
+	if op.done || op.err != nil {
+		return false
+	}
+	op.tries++
+	op.fresh = op.id == nil
+	switch {
+	case op.tries > maxTries:
+		op.err = store.ErrMalformed
+	case op.state == ended && !(op.login && op.before):
+		op.err = ErrGone
+	case op.fresh && op.committed.Load():
+		op.err = op.app.warnings.headersSent()
+	case op.fresh:
+		op.id = store.NewID()
+	}
+	return op.err == nil
 }
 
-// writeAs is write for arguments that depend on the id: they are filled in by prepare, which is told whether
-// the session is made by it, and the session's idle timeout as far as is known. login says that it may start
-// another session after one that was over.
-func (q *request) writeAs(s *script, args []any, login bool, prepare func(fresh bool, idle time.Duration) error) (answer, error) {
-	idle := q.app.settings.IdleTimeout
-	for range 4 { // once; a fresh session after an expired one; another id for one in use; longer on the list
-		if q.ended && !(login && q.before) {
-			return answer{}, ErrGone
-		}
-		fresh := q.id == nil
-		if fresh {
-			if q.committed.Load() {
-				return answer{}, q.app.warnings.headersSent()
-			}
-			q.adopt(newID())
-		}
-		args[0] = flag(fresh)
-		var v verdict
-		var a answer
-		err := prepare(fresh, idle)
-		if err == nil {
-			v, a, err = q.run(s, args...)
-		}
-		if fresh && (err != nil || v != done) {
-			q.id = nil
-		}
-		if err != nil {
-			return a, q.orOver(err)
-		}
-		switch v {
-		case done:
-			if fresh && a.kind == '_' { // a swap that found nothing to swap with: nothing was made
-				q.id = nil
-				return a, nil
-			}
-			if fresh {
-				q.cookie = setCookie
-				q.snapshot = snapshot{whole: true}
-				q.ended, q.before = false, false
-			}
-			q.seen = true
-			return a, nil
-		case expired, destroyed, rotated:
-			q.isDead(v, a)
-		case taken:
-		case unlisted:
-			idle = a.time
-		case tooLarge:
-			return a, fmt.Errorf("%w: the session would take more than Settings.MaxSessionBytes, %d bytes", ErrTooLarge, q.app.settings.MaxSessionBytes)
-		case notNumber:
-			return a, errNotNumber
-		}
+// wrote notes what became of a write.
+func (op *operation) wrote(o store.Outcome, err error) {
+	if op.fresh && (err != nil || o.State != store.Alive) {
+		op.id = nil
 	}
-	return answer{}, errMalformed
+	if err != nil {
+		op.err = op.explain(err)
+		return
+	}
+	if op.done = o.State != store.Taken && op.settle(o); op.done && op.fresh {
+		op.cookie, op.before = setCookie, false
+		op.snapshot = snapshot{whole: true}
+	}
 }
 
 // value finds a value in the snapshot, which is read if it must be. It is nil if there is none.
-func (q *request) value(name string) ([]byte, error) {
-	if value, known := q.snapshot.lookup(name); known {
-		return value, nil
+func (op *operation) value(name string) ([]byte, error) {
+	for {
+		if value, known := op.snapshot.lookup(name); known || op.id == nil {
+			return value, nil
+		}
+		content, o, err := op.app.store.Read(op.ctx, op.began, op.id, name, op.snapshot.begun)
+		if err != nil {
+			return nil, op.explain(err)
+		}
+		if op.settle(o) {
+			op.snapshot.read(name, content)
+		}
 	}
-	v, a, err := q.inquire(&q.app.store.read, name, flag(q.snapshot.begun))
-	switch {
-	case err != nil:
-		return nil, err
-	case v != done:
-		return nil, nil
-	case a.ends('W'):
-		q.snapshot = snapshot{whole: true, read: a}
-		value, _ := a.field(name)
-		return value, nil
-	}
-	q.snapshot.begun = true
-	q.snapshot.learn(name, a.value())
-	return a.value(), nil
 }
 
-// names gives the names of all values, sorted.
-func (q *request) names() ([]string, error) {
-	if !q.snapshot.whole {
-		v, a, err := q.inquire(&q.app.store.read)
+// names returns the names of all values, sorted.
+func (op *operation) names() ([]string, error) {
+	for op.id != nil && !op.snapshot.whole {
+		content, o, err := op.app.store.ReadNames(op.ctx, op.began, op.id)
 		switch {
 		case err != nil:
-			return nil, err
-		case v == done && a.ends('W'):
-			q.snapshot = snapshot{whole: true, read: a}
-		case v == done:
-			names := a.names()
-			slices.Sort(names)
-			return names, nil
+			return nil, op.explain(err)
+		case !op.settle(o):
+		case !content.Whole:
+			return slices.Sorted(slices.Values(content.Names())), nil
+		default:
+			op.snapshot = snapshot{whole: true, content: content}
 		}
 	}
-	return q.snapshot.names(), nil
+	return op.snapshot.names(), nil
 }
 
-func (q *request) rotate() error {
-	if q.ended {
-		return ErrGone
+func (op *operation) rotate() error {
+	for op.asks() {
+		if op.committed.Load() {
+			return op.app.warnings.headersSent()
+		}
+		next := op.rotation()
+		op.heard(op.app.store.Rotate(op.ctx, op.began, op.id, next))
+		switch {
+		case op.err != nil:
+			op.tried, op.triedFor = next, op.lifetime
+		case op.done:
+			op.rotated(next)
+		}
 	}
-	if q.id == nil {
-		return nil // the first write makes a new id anyway
+	return op.gone() // without a session there is nothing to do: the first write makes a new id anyway
+}
+
+// rotation returns the id for a rotation: the same again if this request was not told what became of the last.
+func (q *request) rotation() *store.ID {
+	if q.tried != nil {
+		return q.tried
 	}
-	if q.committed.Load() {
-		return q.app.warnings.headersSent()
+	return q.id.Rotated()
+}
+
+func (q *request) rotated(next *store.ID) {
+	q.id, q.tried, q.cookie = next, nil, setCookie
+}
+
+// destroy ends the session. Only the request that has ended it deletes the cookie: of any other, it might be the cookie
+// of a newer session.
+func (op *operation) destroy() error {
+	if op.mark == "" {
+		op.mark = rand.Text()
 	}
-	next := q.next(q.lifetime)
-	v, _, err := q.inquire(&q.app.store.rotate, next.verifier)
-	switch {
-	case err != nil:
+	if op.state == ended && op.before { // nothing is left to end
+		return nil
+	}
+	if err := op.gone(); err != nil {
 		return err
-	case q.ended:
-		return ErrGone
-	case v == done:
-		q.adopt(next)
-		q.cookie = setCookie
+	}
+	for op.id != nil {
+		o, err := op.app.store.Destroy(op.ctx, op.began, op.id, op.mark)
+		switch {
+		case errors.Is(err, ErrCorrupt): // the key is not a session's: leave it, and let the browser go
+			op.destroyed()
+		case err != nil:
+			return op.explain(err)
+		case op.settle(o):
+			op.destroyed()
+		case op.state == ended && o.State == store.Rotated: // it lives on, and this request can't end it
+			return ErrGone
+		}
 	}
 	return nil
 }
 
-// destroy ends the session. The cookie is only deleted by the request that ended it: by any other, it
-// might be the cookie of a newer session.
-func (q *request) destroy() error {
-	if q.ended && !q.before {
+// gone returns the operation's error, which is ErrGone if another request has ended the session while this one was
+// under way.
+func (op *operation) gone() error {
+	if op.err == nil && op.state == ended {
 		return ErrGone
 	}
-	if q.ending == "" {
-		q.ending = rand.Text()
-	}
-	v, _, err := q.inquire(&q.app.store.destroy, q.ending)
-	switch {
-	case errors.Is(err, errWrongType): // not a session's: leave it, and let the browser go
-		q.id, q.seen, q.snapshot, q.cookie = nil, false, snapshot{whole: true}, deleteCookie
-	case err != nil:
-		return err
-	case v == rotated && q.ended: // it lives on, and this request can't end it
-		return ErrGone
-	case v == done:
-		q.isDestroyed()
-	}
-	return nil
+	return op.err
 }
 
-// headers writes what the response owes to the session. It is called once, when the response's headers
-// are about to be sent, with mu locked.
-func (q *request) headers(h http.Header) {
-	if !q.touched {
+// A snapshot is what a request has read of its session, and what it has written since.
+type snapshot struct {
+	whole   bool          // what is neither in content nor in known is not in the session
+	begun   bool          // something of it was read
+	content store.Content // if whole
+	known   []store.Field // newer than content, each name once; the value is nil if there is none
+}
+
+func (s *snapshot) lookup(name string) (value []byte, known bool) {
+	if i := s.find(name); i >= 0 {
+		return s.known[i].Value, true
+	}
+	if !s.whole {
+		return nil, false
+	}
+	return s.content.Value(name), true
+}
+
+// read notes what was read when the value of name was asked for.
+func (s *snapshot) read(name string, content store.Content) {
+	if content.Whole {
+		*s = snapshot{whole: true, content: content}
 		return
 	}
-	addVary(h)
-	var line string
-	if q.cookie == keepCookie && q.due() {
-		q.cookie = setCookie
-	}
-	switch q.cookie {
-	case keepCookie:
-		return
-	case setCookie:
-		var err error
-		if line, err = q.app.cookies.set(q.http, q.id, q.lifetime); err != nil {
-			q.app.logger.Error("pycket: the session's cookie cannot be made", "error", err)
-			return
-		}
-		if q.app.cookies.dropped(q.http) {
-			q.app.warnings.plain()
-		}
-	case deleteCookie:
-		line = q.app.cookies.delete(q.http)
-		if q.app.settings.Cookies.ClearSiteData {
-			clearSiteData(h)
-		}
-	}
-	h.Add("Set-Cookie", line)
-	forbidSharedCaching(h)
+	s.begun = true
+	s.learn(store.Field{Name: name, Value: content.Value(name)})
 }
 
-func addVary(h http.Header) {
-	for _, line := range h["Vary"] {
-		for field := range strings.SplitSeq(line, ",") {
-			if field = strings.TrimSpace(field); field == "*" || strings.EqualFold(field, "Cookie") {
-				return
-			}
+func (s *snapshot) learn(fields ...store.Field) {
+	for _, f := range fields {
+		if i := s.find(f.Name); i >= 0 {
+			s.known[i].Value = f.Value
+		} else {
+			s.known = append(s.known, f)
 		}
 	}
-	h.Add("Vary", "Cookie")
 }
 
-// forbidSharedCaching keeps a response that carries a cookie out of every cache but the browser's.
-// What the handler said is kept if it is at least as strict.
-func forbidSharedCaching(h http.Header) {
-	strict := false
-	for _, line := range h["Cache-Control"] {
-		for directive := range strings.SplitSeq(line, ",") {
-			switch strings.ToLower(strings.TrimSpace(directive)) {
-			case "no-store", "private":
-				strict = true
-			}
+func (s *snapshot) find(name string) int {
+	return slices.IndexFunc(s.known, func(f store.Field) bool { return f.Name == name })
+}
+
+func (s *snapshot) names() []string {
+	names := slices.DeleteFunc(s.content.Names(), func(name string) bool { return s.find(name) >= 0 })
+	for _, f := range s.known {
+		if f.Value != nil && !strings.HasPrefix(f.Name, store.Reserved) {
+			names = append(names, f.Name)
 		}
 	}
-	if !strict {
-		h.Set("Cache-Control", "private, no-store")
-	}
+	slices.Sort(names)
+	return names
 }

@@ -2,15 +2,20 @@ package pycket
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/pycket/pycket/internal/store"
 )
 
-// response is the writer that handlers get: the server's own, but that the session's headers are added
-// at the moment the headers are sent. Informational answers (1xx) are passed on; they don't count.
+// A response is the writer that handlers get: the server's own, except that the session's headers are added just before
+// the headers are sent. Informational responses (1xx) are passed on and don't count.
 type response struct {
 	http.ResponseWriter
 	request   *request
@@ -22,23 +27,106 @@ func (w *response) owner() *request { return w.request }
 // Unwrap is for http.ResponseController.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// commit adds the session's headers, once. It waits for the operations that began before it: they may be about
-// to need a cookie. That is no longer than Timeout: see queueLock. Those that begin after it find the headers sent.
-// It reports whether it has changed the browser's cookie.
+// commit adds the session's headers, once, and reports whether it has changed the browser's cookie. It waits for the
+// operations that began before it, which may need a cookie, but no longer than Timeout: see queueLock. Those that begin
+// after it find the headers sent.
 func (w *response) commit() (cookie bool) {
 	if w.committed.Load() {
 		return false
 	}
-	q, began := w.request, time.Now()
-	q.mu.Lock()
-	defer q.mu.Unlock()
+	q := w.request
+	op := operation{request: q, ctx: q.Context, began: time.Now()}
+	q.lock.Lock()
+	defer op.end()
 	if w.committed.Load() {
 		return false
 	}
-	q.current = operation{q.Context, began}
-	q.headers(w.ResponseWriter.Header())
+	op.headers(w.ResponseWriter.Header())
 	w.committed.Store(true)
 	return q.cookie != keepCookie
+}
+
+// headers writes what the response owes to the session.
+func (op *operation) headers(h http.Header) {
+	if !op.touched {
+		return
+	}
+	addVary(h)
+	if op.cookie == keepCookie && op.due() {
+		op.cookie = setCookie
+	}
+	var line string
+	switch op.cookie {
+	case keepCookie:
+		return
+	case setCookie:
+		var err error
+		if line, err = op.app.cookies.set(op.http, op.id, op.lifetime); err != nil {
+			op.app.logger.Error("pycket: the session's cookie cannot be made", "error", err)
+			return
+		}
+		if op.app.cookies.dropped(op.http) {
+			op.app.warnings.plain()
+		}
+	case deleteCookie:
+		line = op.app.cookies.delete(op.http)
+		if op.app.settings.Cookies.ClearSiteData {
+			// Caches and what scripts have stored (https://www.w3.org/TR/clear-site-data/). Cookies are not named: one
+			// may just be set.
+			h.Set("Clear-Site-Data", `"cache", "storage"`)
+		}
+	}
+	h.Add("Set-Cookie", line)
+	forbidSharedCaching(h)
+}
+
+// due reports whether the browser should be given its cookie again: Remember has changed its lifetime, or more than a
+// tenth of that has passed. The session was found alive, but another request may have rotated it since, and its cookie
+// must not be replaced: so Redis is asked once more. Nor must the newer cookie of another session: see dead.
+func (op *operation) due() bool {
+	if op.state != alive || op.id == nil {
+		return false
+	}
+	renew := op.renew
+	if !renew && (op.late || op.lifetime == 0 || time.Now().Unix()-op.issued <= op.lifetime/10) {
+		return false
+	}
+	_, o, err := op.app.store.Read(op.ctx, op.began, op.id, store.UserField, false)
+	still := err == nil && op.settle(o)
+	if err == nil && o.State == store.Rotated {
+		err = errNewID
+	}
+	if renew && err != nil && !errors.Is(err, context.Canceled) { // no browser is left to get it
+		op.app.warnings.forgotten(err)
+	}
+	return still
+}
+
+var errNewID = errors.New("another request has given the session a new id meanwhile, and its cookie stays")
+
+func addVary(h http.Header) {
+	for _, line := range h["Vary"] {
+		for field := range strings.SplitSeq(line, ",") {
+			if field = strings.TrimSpace(field); field == "*" || strings.EqualFold(field, "Cookie") {
+				return
+			}
+		}
+	}
+	h.Add("Vary", "Cookie")
+}
+
+// forbidSharedCaching keeps a response that carries a cookie out of every cache but the browser's. What the handler said
+// is kept if it is at least as strict.
+func forbidSharedCaching(h http.Header) {
+	for _, line := range h["Cache-Control"] {
+		for directive := range strings.SplitSeq(line, ",") {
+			switch strings.ToLower(strings.TrimSpace(directive)) {
+			case "no-store", "private":
+				return
+			}
+		}
+	}
+	h.Set("Cache-Control", "private, no-store")
 }
 
 func (w *response) WriteHeader(status int) {
@@ -71,8 +159,7 @@ func (w *response) FlushError() error {
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
-// canFlush reports whether http.ResponseController has something to flush w by. If it has not, no headers are
-// sent.
+// canFlush reports whether http.ResponseController finds something to flush w by. If it doesn't, no headers are sent.
 func canFlush(w http.ResponseWriter) bool {
 	for {
 		if own, ok := w.(interface{ owner() *request }); ok { // of another App, which has FlushError in any case
@@ -90,9 +177,8 @@ func canFlush(w http.ResponseWriter) bool {
 	}
 }
 
-// hijack warns of a session whose cookie the handler would have to send itself, from Header: after
-// WriteHeader, as websocket libraries should call it first, there is none. If it fails, the handler may still
-// answer as others do.
+// hijack warns of a session whose cookie the handler would have to send itself, from Header. After WriteHeader, which
+// websocket libraries should call first, there is none. If hijack fails, the handler may still respond as usual.
 func (w *response) hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffer, err := w.ResponseWriter.(http.Hijacker).Hijack()
 	if err == nil && w.commit() {
@@ -110,10 +196,10 @@ func (w *response) push(target string, options *http.PushOptions) error {
 	return w.ResponseWriter.(http.Pusher).Push(target, options)
 }
 
-// A handler finds out what its writer can do by asserting interfaces, so the writer must have exactly
-// those of the server's. These are the sets that net/http's writers and common middleware have; of
-// another set, a subset is offered and http.ResponseController reaches the rest. They are the request
-// itself under other method sets, and cost no allocation.
+// A handler finds out what its writer can do by asserting interfaces, so the writer must have exactly those of the
+// server's. These are the sets that net/http's writers and common middleware have; of any other set a subset is offered,
+// and http.ResponseController reaches the rest. They are the request itself under other method sets, and cost no
+// allocation.
 type (
 	plainWriter     request
 	flushWriter     request // httptest.ResponseRecorder, most middleware
@@ -141,7 +227,7 @@ func (w *http2Writer) Push(target string, options *http.PushOptions) error {
 	return w.push(target, options)
 }
 
-// writer is the request's writer for handlers.
+// writer returns the request's writer for handlers.
 func (q *request) writer() http.ResponseWriter {
 	_, flush := q.ResponseWriter.(http.Flusher)
 	_, hijack := q.ResponseWriter.(http.Hijacker)

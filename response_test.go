@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pycket/pycket"
+	"github.com/pycket/pycket/internal/redistest"
 )
 
 // A session that would need a cookie after the headers are gone is refused, and nothing is stored; a
@@ -33,12 +34,12 @@ func TestHeadersSent(t *testing.T) {
 		"Error":        func(w http.ResponseWriter) { http.Error(w, "sent", http.StatusTeapot) },
 		"Redirect":     func(w http.ResponseWriter) { w.Header().Set("Location", "/"); w.WriteHeader(http.StatusSeeOther) },
 	}
-	everyServer(t, func(t *testing.T, server *redisServer) {
-		stage := newStage(t, settings(server))
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		site := newSite(t, settings(server))
 		for name, send := range ways {
 			t.Run(name, func(t *testing.T) {
-				server.do(0, "FLUSHALL")
-				a := stage.visit(stage.browser(), func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+				server.Do(0, "FLUSHALL")
+				a := site.visit(site.browser(), func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
 					send(w)
 					_, incrementErr := s.Increment("n", 1)
 					_, updateErr := pycket.Update(s, "n", 1, func(n int) (int, error) { return n, nil })
@@ -48,19 +49,15 @@ func TestHeadersSent(t *testing.T) {
 					} {
 						wantError(t, err, pycket.ErrHeadersSent, op)
 					}
-					if err := errors.Join(s.Delete("a"), s.Rotate(), s.Destroy()); err != nil {
-						t.Error(err)
-					}
+					noError(t, errors.Join(s.Delete("a"), s.Rotate(), s.Destroy()))
 				})
-				if a.setsCookie() || server.size() != 0 {
-					t.Errorf("cookie set: %v, keys: %d", a.setsCookie(), server.size())
+				if a.setsCookie() || server.Size() != 0 {
+					t.Errorf("cookie set: %v, keys: %d", a.setsCookie(), server.Size())
 				}
 
-				b := stage.browser()
-				a = stage.visit(b, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
-					if err := s.Set("a", "first"); err != nil {
-						t.Error(err)
-					}
+				b := site.browser()
+				a = site.visit(b, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+					noError(t, s.Set("a", "first"))
 					send(w)
 					if err := errors.Join(s.Set("a", "second"), n.Set("b", "note"), n.Add("i", "t")); err != nil {
 						t.Errorf("a living session: %v", err)
@@ -70,16 +67,14 @@ func TestHeadersSent(t *testing.T) {
 				if len(a.header["Set-Cookie"]) != 1 {
 					t.Errorf("%d cookies are set, want 1", len(a.header["Set-Cookie"]))
 				}
-				stage.visit(b, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+				site.visit(b, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
 					send(w)
 					text, err := pycket.Get(s, "a", "")
 					if text != "second" || err != nil || s.Set("a", "third") != nil {
 						t.Errorf("a living session, after the headers: %q, %v", text, err)
 					}
 					// Logging out still works; only the cookie stays.
-					if err := s.Destroy(); err != nil {
-						t.Error(err)
-					}
+					noError(t, s.Destroy())
 				})
 				wantNothingLeft(t, server)
 			})
@@ -89,19 +84,17 @@ func TestHeadersSent(t *testing.T) {
 
 // Flush before the first write, and an informational answer: the cookie comes with the real headers.
 func TestInformationalAnswers(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
-		stage := newStage(t, settings(server))
-		stage.act = func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		site := newSite(t, settings(server))
+		site.act = func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
 			w.Header().Set("Link", "</style.css>; rel=preload")
 			w.WriteHeader(http.StatusEarlyHints)
-			if err := s.Set("a", 1); err != nil {
-				t.Error(err)
-			}
+			noError(t, s.Set("a", 1))
 			w.WriteHeader(http.StatusEarlyHints)
 			http.NewResponseController(w).Flush()
 			fmt.Fprint(w, "body")
 		}
-		b := stage.browser()
+		b := site.browser()
 		a, hints := b.getHints()
 		if len(hints) != 2 || hints[0].Get("Link") == "" || hints[1].Get("Set-Cookie") != "" {
 			t.Errorf("informational answers: %v", hints)
@@ -138,7 +131,7 @@ func can(w http.ResponseWriter) []string {
 
 // What a handler finds its writer to be able to do is what the server's writer can do.
 func TestWriterIsAsWithoutWrap(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		app := newApp(t, settings(server))
 		for name, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
 			t.Run(name, func(t *testing.T) {
@@ -218,13 +211,11 @@ func TestSendfile(t *testing.T) {
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	everyServer(t, func(t *testing.T, server *redisServer) {
-		stage := newStage(t, settings(server))
-		b := stage.browser()
-		a := stage.visit(b, func(w http.ResponseWriter, r *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
-			if err := s.Set("downloads", 1); err != nil {
-				t.Error(err)
-			}
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		site := newSite(t, settings(server))
+		b := site.browser()
+		a := site.visit(b, func(w http.ResponseWriter, r *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			noError(t, s.Set("downloads", 1))
 			http.ServeFile(w, r, path)
 		})
 		if a.body != content || b.cookie() == "" {
@@ -234,13 +225,13 @@ func TestSendfile(t *testing.T) {
 }
 
 func TestHijack(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
-		stage := newStage(t, settings(server))
-		b := stage.browser()
-		stage.visit(b, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		site := newSite(t, settings(server))
+		b := site.browser()
+		site.visit(b, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
 			s.Set("a", "x")
 		})
-		stage.act = func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+		site.act = func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
 			conn, buffer, err := w.(http.Hijacker).Hijack()
 			if err != nil {
 				t.Error(err)
@@ -257,7 +248,7 @@ func TestHijack(t *testing.T) {
 		if a := b.get("/"); a.body != "x <nil>" {
 			t.Errorf("a living session: %q", a.body)
 		}
-		stage.act = func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+		site.act = func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
 			conn, _, err := w.(http.Hijacker).Hijack()
 			if err != nil {
 				t.Error(err)
@@ -267,16 +258,16 @@ func TestHijack(t *testing.T) {
 			wantError(t, s.Set("a", 1), pycket.ErrHeadersSent, "set")
 			io.WriteString(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
 		}
-		stage.browser().get("/")
+		site.browser().get("/")
 	})
 }
 
 // A goroutine of the request may be changing the session while the handler hijacks.
 func TestHijackWhileSessionChanges(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
-		stage := newStage(t, settings(server))
+	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
+		site := newSite(t, settings(server))
 		for range 20 {
-			stage.visit(stage.browser(), func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			site.visit(site.browser(), func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
 				var changes sync.WaitGroup
 				begun := make(chan struct{})
 				changes.Go(func() {
@@ -309,7 +300,7 @@ func (noHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // Where a handler fails to flush or to hijack, nothing is sent: a session may still be made, and its cookie comes
 // with the headers.
 func TestFailureSendsNoHeaders(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		app := newApp(t, settings(server))
 		s := settings(server)
 		s.Cookies.Name, s.Redis.Prefix = "OTHER", "other:"
@@ -346,9 +337,7 @@ func TestFailureSendsNoHeaders(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					s := pycket.NewSessionManager(w, r)
-					if err := errors.Join(test.try(w), s.Set("visits", 1)); err != nil {
-						t.Error(err)
-					}
+					noError(t, errors.Join(test.try(w), s.Set("visits", 1)))
 				})
 				served := httptest.NewServer(test.middleware(app.Wrap(handler)))
 				defer served.Close()
@@ -363,7 +352,7 @@ func TestFailureSendsNoHeaders(t *testing.T) {
 
 // A stream of events goes on for long: it writes to its session and reads what others have written.
 func TestEventStream(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		next := make(chan string)
 		mux := http.NewServeMux()
 		mux.HandleFunc("/events", func(w http.ResponseWriter, r *http.Request) {
@@ -373,9 +362,7 @@ func TestEventStream(t *testing.T) {
 				text, err := pycket.Get(s, name, "none")
 				count, incErr := s.Increment("events", 1)
 				fmt.Fprintf(w, "data: %s %d %v %v\n\n", text, count, err, incErr)
-				if err := http.NewResponseController(w).Flush(); err != nil {
-					t.Error(err)
-				}
+				noError(t, http.NewResponseController(w).Flush())
 			}
 		})
 		mux.Handle("/", pycket.Handler(operations{}))
@@ -420,7 +407,7 @@ func TestEventStream(t *testing.T) {
 // The cookie is there whatever becomes of the handler, if something was stored; and a handler that was
 // given up on (http.TimeoutHandler) can't make a session that nobody has the cookie of.
 func TestTimeoutHandler(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		answered, late := make(chan struct{}), make(chan error)
 		slow := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			<-answered
@@ -431,7 +418,7 @@ func TestTimeoutHandler(t *testing.T) {
 			t.Errorf("%d, cookie set: %v", a.status, a.setsCookie())
 		}
 		close(answered)
-		if err := <-late; err == nil || server.size() != 0 {
+		if err := <-late; err == nil || server.Size() != 0 {
 			t.Errorf("a session was made after the answer: %v", err)
 		}
 
@@ -448,12 +435,10 @@ func TestTimeoutHandler(t *testing.T) {
 
 // A redirect's target, fetched at once, sees the write: 1 000 times.
 func TestRedirectSeesWrite(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		mux := http.NewServeMux()
 		mux.HandleFunc("POST /", func(w http.ResponseWriter, r *http.Request) {
-			if err := pycket.NewSessionManager(w, r).Set("a", r.URL.Query().Get("v")); err != nil {
-				t.Error(err)
-			}
+			noError(t, pycket.NewSessionManager(w, r).Set("a", r.URL.Query().Get("v")))
 			http.Redirect(w, r, "/", http.StatusSeeOther)
 		})
 		mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pycket/pycket"
+	"github.com/pycket/pycket/internal/redistest"
 )
 
 // seal makes the codec that seals what another one encodes.
@@ -24,7 +25,7 @@ func seal(t *testing.T, codec pycket.Codec, secrets ...string) pycket.Codec {
 }
 
 // sealedSettings are settings for a server, with values sealed.
-func sealedSettings(t *testing.T, server *redisServer, secrets ...string) pycket.Settings {
+func sealedSettings(t *testing.T, server *redistest.Server, secrets ...string) pycket.Settings {
 	t.Helper()
 	s := settings(server)
 	s.Codec = seal(t, pycket.JSON{}, secrets...)
@@ -32,31 +33,31 @@ func sealedSettings(t *testing.T, server *redisServer, secrets ...string) pycket
 }
 
 // dump is all that stands in Redis, keys and fields included.
-func (s *redisServer) dump() string {
-	s.t.Helper()
+func dump(t *testing.T, s *redistest.Server) string {
+	t.Helper()
 	var all strings.Builder
 	for db := range 2 {
-		for _, key := range s.keys(db) {
+		for _, key := range s.Keys(db) {
 			all.WriteString(key + "\n")
-			switch kind := s.do(db, "TYPE", key); kind {
+			switch kind := s.Do(db, "TYPE", key); kind {
 			case "hash":
-				for name, value := range s.hash(db, key) {
+				for name, value := range s.Hash(db, key) {
 					all.WriteString(name + "\n" + value + "\n")
 				}
 			case "list":
-				list, err := redis.Strings(s.do(db, "LRANGE", key, 0, -1), nil)
+				list, err := redis.Strings(s.Do(db, "LRANGE", key, 0, -1), nil)
 				if err != nil {
-					s.t.Fatal(err)
+					t.Fatal(err)
 				}
 				all.WriteString(strings.Join(list, "\n") + "\n")
 			case "zset":
-				list, err := redis.Strings(s.do(db, "ZRANGE", key, 0, -1), nil)
+				list, err := redis.Strings(s.Do(db, "ZRANGE", key, 0, -1), nil)
 				if err != nil {
-					s.t.Fatal(err)
+					t.Fatal(err)
 				}
 				all.WriteString(strings.Join(list, "\n") + "\n")
 			default:
-				s.t.Fatalf("%s is a %v", key, kind)
+				t.Fatalf("%s is a %v", key, kind)
 			}
 		}
 	}
@@ -67,17 +68,17 @@ func (s *redisServer) dump() string {
 func TestSealedValues(t *testing.T) {
 	for name, codec := range map[string]pycket.Codec{"json": pycket.JSON{}, "gob": pycket.Gob{}} {
 		t.Run(name, func(t *testing.T) {
-			everyServer(t, func(t *testing.T, server *redisServer) {
+			redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 				s := settings(server)
 				s.Codec = seal(t, codec, secret)
-				stage := newStage(t, s)
+				site := newSite(t, s)
 				list := values()
 				if codec == (pycket.JSON{}) {
 					list = append(list, onlyJSON()...)
 				}
-				b := stage.browser()
-				stage.store(b, list)
-				stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+				b := site.browser()
+				site.store(b, list)
+				site.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
 					for _, v := range list {
 						for _, m := range []pycket.Manager{s, n} {
 							got, err := v.get(m, v.name)
@@ -94,7 +95,7 @@ func TestSealedValues(t *testing.T) {
 
 // Redis can't count what it can't read: sums are made here, and still none is lost.
 func TestSealedCounts(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		const requests, each = 16, 4
 		site := newSite(t, sealedSettings(t, server, secret))
 		b := site.browser()
@@ -123,16 +124,16 @@ func TestSealedCounts(t *testing.T) {
 
 // What the values are stands neither in Redis nor in what is sent to it. Names do: see Sealed.
 func TestSealedHidesValues(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
-		p := newProxy(t, server)
+	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
+		p := redistest.NewProxy(t, server)
 		s := sealedSettings(t, server, secret)
-		s.Redis.URL = "redis://" + p.addr
+		s.Redis.URL = p.URL()
 		site := newSite(t, s)
 		b := site.browser()
 		plain := []string{"plainvalue", "plainother", "plainnote", "plainlevel", "plaintext", "815815"}
 		b.must("login:me", "set:name:plainvalue", "setmany:a:plainother:b:plainother", "inc:n:815815", "update:n", "inc:n:-1",
 			"note:note:plainnote", "notemany:more:plainnote", "add:plainlevel:plaintext", "add:plainlevel:plaintext", "rotate")
-		stands, sent := server.dump(), p.everything()
+		stands, sent := dump(t, server), p.Sent()
 		for _, text := range plain {
 			if strings.Contains(stands, text) {
 				t.Errorf("%q stands in Redis", text)
@@ -153,16 +154,16 @@ func TestSealedHidesValues(t *testing.T) {
 
 // Who reads Redis can't see either that two values are the same, or that one has not changed.
 func TestSealedTwice(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
 		site := newSite(t, sealedSettings(t, server, secret))
 		b := site.browser()
 		seen := map[string]string{}
 		for range 3 {
 			b.must("setmany:a:same:b:same", "note:c:same", "add:same:same")
-			key := server.sessionKey()
-			stands := server.hash(0, key)
-			stands["c"] = server.hash(1, strings.Replace(key, ":s:", ":n:", 1))["c"]
-			stands["message"] = string(server.do(1, "LINDEX", strings.Replace(key, ":s:", ":m:", 1), -1).([]byte))
+			key := server.OnlyKey()
+			stands := server.Hash(0, key)
+			stands["c"] = server.Hash(1, strings.Replace(key, ":s:", ":n:", 1))["c"]
+			stands["message"] = string(server.Do(1, "LINDEX", strings.Replace(key, ":s:", ":m:", 1), -1).([]byte))
 			for _, name := range []string{"a", "b", "c", "message"} {
 				if before, ok := seen[stands[name]]; ok {
 					t.Errorf("%s has the bytes that %s had", name, before)
@@ -176,15 +177,13 @@ func TestSealedTwice(t *testing.T) {
 // A new secret is put in front, and the old one still opens what it has sealed. Without it that is corrupt,
 // by name; the rest of the session is not.
 func TestSealedSecretsRotate(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
-		before := newStage(t, sealedSettings(t, server, secret))
-		both := newStage(t, sealedSettings(t, server, otherSecret, secret))
-		after := newStage(t, sealedSettings(t, server, otherSecret))
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		before := newSite(t, sealedSettings(t, server, secret))
+		both := newSite(t, sealedSettings(t, server, otherSecret, secret))
+		after := newSite(t, sealedSettings(t, server, otherSecret))
 		b := before.browser()
 		before.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
-			if err := errors.Join(s.SetMany(pycket.Values{"old": "x", "number": 1, "doomed": "x"}), n.Set("old", "note"), n.Add("old", "text")); err != nil {
-				t.Error(err)
-			}
+			noError(t, errors.Join(s.SetMany(pycket.Values{"old": "x", "number": 1, "doomed": "x"}), n.Set("old", "note"), n.Add("old", "text")))
 		})
 		cookie := b.cookie()
 		both.visit(both.browser().with(cookie), func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
@@ -195,9 +194,7 @@ func TestSealedSecretsRotate(t *testing.T) {
 			if sum, err := s.Increment("number", 1); sum != 2 || err != nil { // sealed anew by this
 				t.Errorf("with both secrets: %d, %v", sum, err)
 			}
-			if err := errors.Join(s.Set("new", "y"), n.Set("new", "note"), n.Add("new", "text")); err != nil {
-				t.Error(err)
-			}
+			noError(t, errors.Join(s.Set("new", "y"), n.Set("new", "note"), n.Add("new", "text")))
 		})
 		after.visit(after.browser().with(cookie), func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
 			for op, lookup := range map[string]func(string) error{
@@ -236,19 +233,76 @@ func TestSealedSecretsRotate(t *testing.T) {
 	})
 }
 
+// Whoever writes to Redis can't move a value to another session, to another name, or to be another kind of value.
+func TestSealedStaysInPlace(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
+		site := newSite(t, sealedSettings(t, server, secret))
+		type place struct{ who, kind, name string }
+		places := []place{{"ann", "s", ""}, {"ann", "s", "a"}, {"ann", "n", ""}, {"ann", "n", "a"}, {"ann", "m", ""}, {"bob", "s", ""}, {"bob", "n", ""}, {"bob", "m", ""}}
+		browsers := map[string]*browser{"ann": site.browser(), "bob": site.browser()}
+		database := map[string]int{"s": 0, "n": 1, "m": 1}
+		key := func(p place) string {
+			return strings.Replace(keyOf(idOf(t, browsers[p.who].cookie())), ":s:", ":"+p.kind+":", 1)
+		}
+		message := pycket.Message{Level: "info", Text: "as all are"}
+		for _, b := range browsers {
+			site.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+				both := pycket.Values{"": message, "a": message}
+				if err := errors.Join(s.SetMany(both), n.SetMany(both), n.Add(message.Level, message.Text)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		stored := map[place]any{}
+		for _, p := range places {
+			if p.kind == "m" {
+				stored[p] = server.Do(1, "LINDEX", key(p), 0)
+			} else {
+				stored[p] = server.Do(database[p.kind], "HGET", key(p), p.name)
+			}
+		}
+		for _, from := range places {
+			for _, to := range places {
+				if to.kind == "m" {
+					server.Do(1, "DEL", key(to))
+					server.Do(1, "RPUSH", key(to), stored[from])
+				} else {
+					server.Do(database[to.kind], "HSET", key(to), to.name, stored[from])
+				}
+				site.visit(browsers[to.who], func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+					var got pycket.Message
+					var err error
+					switch to.kind {
+					case "s":
+						_, err = s.Lookup(to.name, &got)
+					case "n":
+						_, err = n.Peek(to.name, &got)
+					case "m":
+						var list []pycket.Message
+						if list, err = n.Drain(); len(list) > 0 {
+							got = list[0]
+						}
+					}
+					if from == to && (got != message || err != nil) || from != to && (got == message || !errors.Is(err, pycket.ErrCorrupt)) {
+						t.Errorf("%v in the place of %v: %v, %v", from, to, got, err)
+					}
+				})
+			}
+		}
+	})
+}
+
 // Whoever writes to Redis can't make values up, change or shorten them.
 func TestSealedTampered(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
-		stage := newStage(t, sealedSettings(t, server, secret))
-		b := stage.browser()
-		stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
-			if err := errors.Join(s.SetMany(pycket.Values{"a": "the value", "b": "untouched"}), n.SetMany(pycket.Values{"a": "the note", "b": "untouched"})); err != nil {
-				t.Error(err)
-			}
+	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
+		site := newSite(t, sealedSettings(t, server, secret))
+		b := site.browser()
+		site.works(b, func(s *pycket.SessionManager, n *pycket.NotificationManager) error {
+			return errors.Join(s.SetMany(pycket.Values{"a": "the value", "b": "untouched"}), n.SetMany(pycket.Values{"a": "the note", "b": "untouched"}))
 		})
-		key := server.sessionKey()
+		key := server.OnlyKey()
 		notes := strings.Replace(key, ":s:", ":n:", 1)
-		whole := server.hash(0, key)["a"]
+		whole := server.Hash(0, key)["a"]
 		flipped := func(i int) string {
 			data := []byte(whole)
 			data[i] ^= 1
@@ -268,9 +322,9 @@ func TestSealedTampered(t *testing.T) {
 			"another secret's under the name of the first": whole[:name] + string(foreign[name:]),
 		} {
 			t.Run(what, func(t *testing.T) {
-				server.do(0, "HSET", key, "a", data)
-				server.do(1, "HSET", notes, "a", data)
-				stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+				server.Do(0, "HSET", key, "a", data)
+				server.Do(1, "HSET", notes, "a", data)
+				site.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
 					got := "as it was"
 					for op, read := range map[string]func() (bool, error){
 						"get":  func() (bool, error) { return s.Lookup("a", &got) },

@@ -46,7 +46,6 @@ func beginToHear() {
 	heard.hide("secret", secret, otherSecret, "32 random bytes: openssl rand -base64 32") // the last is that of the examples
 	log.SetOutput(heard.beside(os.Stderr))                                                // for slog.Default and for net/http, which logs panics, too
 	slog.SetLogLoggerLevel(slog.LevelDebug)
-	pycket.Overhear(heard.made, heard.met)
 }
 
 func option(name string) string { return flag.Lookup("test." + name).Value.String() }
@@ -72,8 +71,14 @@ var (
 	ports    = regexp.MustCompile(`127\.0\.0\.1:\d+`)
 )
 
-// made takes note of an error. A name is the caller's own and may be in it, and may be the same as a value
-// elsewhere.
+// err hears an error. A name is the caller's own and may be in it, and may be the same as a value elsewhere.
+func (s *silence) err(err error) {
+	if s == nil || err == nil {
+		return
+	}
+	s.made(err, pycket.Unnamed(err))
+}
+
 func (s *silence) made(err, unnamed error) {
 	texts := func(err error) []string {
 		return []string{ports.ReplaceAllString(err.Error(), "127.0.0.1"), pointers.ReplaceAllString(fmt.Sprintf("%#v", err), "0x")}
@@ -125,7 +130,11 @@ func (s *silence) newApp(settings pycket.Settings) (*pycket.App, error) {
 		all := slog.NewTextHandler(s, &slog.HandlerOptions{Level: slog.Level(math.MinInt), ReplaceAttr: untimed})
 		settings.Logger = slog.New(slog.NewMultiHandler(settings.Logger.Handler(), all))
 	}
+	if settings.Codec == nil {
+		settings.Codec = hearing{pycket.JSON{}, s}
+	}
 	app, err := pycket.New(settings)
+	s.err(err)
 	if err == nil {
 		pycket.OverhearIDs(app, func(id []byte) { s.hide("id", string(id)) })
 	}
@@ -200,6 +209,23 @@ func (s *silence) cookie(lines ...string) {
 			}
 		}
 	}
+}
+
+// hearing is a codec whose values are heard.
+type hearing struct {
+	pycket.Codec
+	silence *silence
+}
+
+func (h hearing) Encode(value any) ([]byte, error) {
+	data, err := h.Codec.Encode(value)
+	h.silence.met(value, data)
+	return data, err
+}
+
+func (h hearing) Decode(data []byte, into any) error {
+	h.silence.met(nil, data)
+	return h.Codec.Decode(data, into)
 }
 
 // met takes note of a value: as the application gave it, if that is text, as it is encoded, and what texts are

@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/gob"
 	"errors"
@@ -20,6 +19,7 @@ import (
 	mathrand "math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
@@ -30,7 +30,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -38,6 +37,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pycket/pycket"
+	"github.com/pycket/pycket/internal/redistest"
 )
 
 // newAccountSite is a site that tells of every error.
@@ -54,29 +54,23 @@ func (s *site) receive(other *browser) *browser {
 	return s.browser().with(other.cookie())
 }
 
-// keyOf is the session's key that docs/storage.md gives an id.
-func keyOf(id []byte) string {
-	sum := sha256.Sum256(append([]byte("pycket handle "), id[:12]...))
-	return "pycket:s:{" + base64.RawURLEncoding.EncodeToString(sum[:12]) + "}"
-}
-
 // contents is all that stands in the first databases.
-func contents(t *testing.T, server *redisServer) map[string]any {
+func contents(t *testing.T, server *redistest.Server) map[string]any {
 	t.Helper()
 	all := map[string]any{}
 	for db := range 2 {
-		for _, key := range server.keys(db) {
-			if server.mayLag(key) {
+		for _, key := range server.Keys(db) {
+			if mayLag(server, key) {
 				continue
 			}
 			name := fmt.Sprint(db, " ", key)
-			switch kind := server.do(db, "TYPE", key); kind {
+			switch kind := server.Do(db, "TYPE", key); kind {
 			case "hash":
-				all[name] = server.hash(db, key)
+				all[name] = server.Hash(db, key)
 			case "list":
-				all[name], _ = redis.Strings(server.do(db, "LRANGE", key, 0, -1), nil)
+				all[name], _ = redis.Strings(server.Do(db, "LRANGE", key, 0, -1), nil)
 			case "zset":
-				all[name], _ = redis.Strings(server.do(db, "ZRANGE", key, 0, -1, "WITHSCORES"), nil)
+				all[name], _ = redis.Strings(server.Do(db, "ZRANGE", key, 0, -1, "WITHSCORES"), nil)
 			default:
 				t.Fatalf("%s is a %v", key, kind)
 			}
@@ -99,7 +93,7 @@ func givenCookie(text string) string {
 // TestInFlight has destroyed and rotated sessions and all writes, TestInFlightRevoke revoked ones. Here:
 // every way to end an id, and what accounts and notifications can do late.
 func TestThreatResurrection(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		s := settings(server)
 		s.MaxSessionsPerUser = 1
 		site := newAccountSite(t, s, nil)
@@ -114,15 +108,13 @@ func TestThreatResurrection(t *testing.T) {
 			lives := ending == "rotated" || ending == "logged in"
 			for _, late := range []string{"set:a:late", "update:n", "inc:n:1", "login:bob", "signin:bob:a:late", "setuser:bob", "setuser:", "remember", "take:waiting", "drain", "destroy"} {
 				t.Run(ending+", "+late, func(t *testing.T) {
-					server.do(0, "FLUSHALL")
+					server.Do(0, "FLUSHALL")
 					b := site.browser()
 					b.must("signin:ann:a:before", "note:waiting:note", "add:info:message")
 					old := b.cookie()
 					slow := b.tab()
 					a, list := site.whileHeld(slow, []string{"get:a", "hold", late, late}, func() {
-						if err := end(b); err != nil {
-							t.Error(err)
-						}
+						noError(t, end(b))
 					})
 					if a.setsCookie() {
 						t.Errorf("the late response sets %q", a.header["Set-Cookie"])
@@ -149,7 +141,7 @@ func TestThreatResurrection(t *testing.T) {
 					}
 					if lives {
 						b.want([]outcome{{Value: "ann"}, {Value: "before"}, {Value: "note"}, {Value: "info=message"}}, "user", "get:a", "take:waiting", "drain")
-					} else if fields := server.hash(0, keyOf(idOf(t, old))); len(fields) != 1 || fields["pycket:ended"] == "" {
+					} else if fields := server.Hash(0, keyOf(idOf(t, old))); len(fields) != 1 || fields["pycket:ended"] == "" {
 						t.Errorf("the old key holds %v", fields)
 					}
 				})
@@ -173,7 +165,7 @@ func revokeFirst(t *testing.T, site *site, user string) error {
 // and TestNoLostCounts do it for 20 rounds with another process, TestGoroutinesOfOneRequest within one
 // request.
 func TestThreatLostUpdate(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		one, two := newSite(t, settings(server)), newSite(t, settings(server))
 		b := one.browser()
 		b.must("set:here:before", "inc:increments:0", "inc:updates:0", "note:here:before")
@@ -218,7 +210,7 @@ func TestThreatLostUpdate(t *testing.T) {
 // Here all readers, at two servers, know that the notification is there before the first of them takes it.
 // TestOneReader does it for 20 rounds with another process.
 func TestThreatNotificationTwice(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		one, two := newSite(t, settings(server)), newSite(t, settings(server))
 		b := one.browser()
 		b.must("note:saved:once", "add:info:only")
@@ -261,7 +253,7 @@ func TestThreatNotificationTwice(t *testing.T) {
 
 // The server takes an id that the client made up: CVE-2024-38513 (fiber), CVE-2018-12071 (CodeIgniter).
 func TestThreatChosenID(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		site := newAccountSite(t, settings(server), nil)
 		victim := site.browser()
 		victim.must("set:a:secret")
@@ -297,7 +289,7 @@ func TestThreatChosenID(t *testing.T) {
 				if id := idOf(t, given); bytes.Equal(id[:12], sent.id[:12]) || bytes.Equal(id[12:], sent.id[12:]) {
 					t.Errorf("%s, %s: the id that was sent is in the one that was given", name, write)
 				}
-				if key := keyOf(sent.id); before["0 "+key] == nil && slices.Contains(server.keys(0), key) {
+				if key := keyOf(sent.id); before["0 "+key] == nil && slices.Contains(server.Keys(0), key) {
 					t.Errorf("%s, %s: there is a session under the id that was sent", name, write)
 				}
 			}
@@ -314,7 +306,7 @@ func TestThreatChosenID(t *testing.T) {
 // The id stays at login, so that who planted it is logged in too: CVE-2022-25896 (passport),
 // CVE-2023-29019 (fastify-passport).
 func TestThreatFixation(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		one, two := newAccountSite(t, settings(server), nil), newAccountSite(t, settings(server), nil)
 		for _, login := range []string{"rotate", "login:ann", "signin:ann:role:admin"} {
 			attacker := one.browser()
@@ -342,14 +334,14 @@ func TestThreatFixation(t *testing.T) {
 // Sessions and other things of one store are taken for each other: CVE-2022-46170 (CodeIgniter),
 // CVE-2011-4136 (Django).
 func TestThreatSharedKeyspace(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
 		for name, change := range map[string]func(*pycket.Settings){
 			"names":     func(s *pycket.Settings) { s.Cookies.Name = "OTHER_ID" },
 			"prefixes":  func(s *pycket.Settings) { s.Redis.Prefix = "other:" },
 			"databases": func(s *pycket.Settings) { s.Redis.DBSessions, s.Redis.DBNotifications = new(2), new(3) },
 		} {
 			t.Run("applications with other "+name, func(t *testing.T) {
-				server.do(0, "FLUSHALL")
+				server.Do(0, "FLUSHALL")
 				s := settings(server)
 				one := newAccountSite(t, s, nil)
 				change(&s)
@@ -388,13 +380,13 @@ func TestThreatSharedKeyspace(t *testing.T) {
 		}
 
 		// A cookie is good for one prefix, even if the same session stands under another.
-		server.do(0, "FLUSHALL")
+		server.Do(0, "FLUSHALL")
 		s := settings(server)
 		b := newSite(t, s).browser()
 		b.must("set:a:one")
 		s.Redis.Prefix = "other:"
 		key := keyOf(idOf(t, b.cookie()))
-		server.do(0, "HSET", append([]any{strings.Replace(key, "pycket:", "other:", 1)}, server.do(0, "HGETALL", key).([]any)...)...)
+		server.Do(0, "HSET", append([]any{strings.Replace(key, "pycket:", "other:", 1)}, server.Do(0, "HGETALL", key).([]any)...)...)
 		if got := newSite(t, s).receive(b).must("get:a")[0]; got != "" {
 			t.Errorf("another prefix: the cookie opens %q", got)
 		}
@@ -412,11 +404,11 @@ func TestThreatSharedKeyspace(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				site := newAccountSite(t, settings(server), nil)
 				for _, op := range append([]string{"user", "authtime", "login:eve", "setuser:eve", "remember"}, everyOperation...) {
-					server.do(0, "FLUSHALL")
+					server.Do(0, "FLUSHALL")
 					id := append([]byte("a line of 12"), bytes.Repeat([]byte("s"), 32)...)
 					key := keyOf(id)
-					server.do(0, put[0].(string), append([]any{key}, put[1:]...)...)
-					before := server.do(0, "TYPE", key)
+					server.Do(0, put[0].(string), append([]any{key}, put[1:]...)...)
+					before := server.Do(0, "TYPE", key)
 					text := raw(t, site, "op="+op, "PYCKET_ID="+signed(t, secret, "PYCKET_ID", id, 0))
 					typed := strings.Contains(text, `"err":"pycket: `) && strings.Contains(text, "another Redis type")
 					if op == "remember" && before == "hash" { // which is no session to remember
@@ -428,11 +420,11 @@ func TestThreatSharedKeyspace(t *testing.T) {
 					if before != "hash" && !typed && op != "destroy" {
 						t.Errorf("%s: no clear error: %q", op, text)
 					}
-					if before != server.do(0, "TYPE", key) || server.do(0, "PTTL", key).(int64) != -1 {
+					if before != server.Do(0, "TYPE", key) || server.Do(0, "PTTL", key).(int64) != -1 {
 						t.Errorf("%s has touched the foreign key", op)
 					}
-					if before == "hash" && server.hash(0, key)["a"] != `"foreign"` {
-						t.Errorf("%s has changed the foreign key: %v", op, server.hash(0, key))
+					if before == "hash" && server.Hash(0, key)["a"] != `"foreign"` {
+						t.Errorf("%s has changed the foreign key: %v", op, server.Hash(0, key))
 					}
 				}
 			})
@@ -443,7 +435,7 @@ func TestThreatSharedKeyspace(t *testing.T) {
 
 // A cookie of one name is good under another: Laravel before 7.22.4.
 func TestThreatSwappedName(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		for _, encrypt := range []bool{false, true} {
 			s := settings(server)
 			s.Cookies.Encrypt = encrypt
@@ -473,7 +465,7 @@ func TestThreatSwappedName(t *testing.T) {
 //
 // TestHostileCookies has 10 000 random ones.
 func TestThreatOddID(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		site := newAccountSite(t, settings(server), nil)
 		b := site.browser()
 		b.must("signin:ann:a:secret")
@@ -519,10 +511,10 @@ func TestThreatOddID(t *testing.T) {
 // TestStrangersLeaveNothing has 10 000 without a cookie. These have cookies of sessions that ended long
 // ago.
 func TestThreatStrangersRecords(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
 		site := newAccountSite(t, settings(server), nil)
 		visits := 10_000
-		if server.process == nil {
+		if server.Embedded() {
 			visits = 1_000 // miniredis is slow
 		}
 		client := newBrowser(t, site.URL)
@@ -542,7 +534,7 @@ func TestThreatStrangersRecords(t *testing.T) {
 			}
 		})
 		for db := range 2 {
-			if n := server.do(db, "DBSIZE"); n != int64(0) {
+			if n := server.Do(db, "DBSIZE"); n != int64(0) {
 				t.Errorf("%d strangers left %d keys in database %d", visits, n, db)
 			}
 		}
@@ -553,7 +545,7 @@ func TestThreatStrangersRecords(t *testing.T) {
 //
 // TestRefusals has the messages, TestSessionLimitInParallel many writers at once.
 func TestThreatUnboundedValue(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		s := settings(server)
 		s.MaxValueBytes, s.MaxSessionBytes = 100, 400
 		site := newAccountSite(t, s, nil)
@@ -596,27 +588,25 @@ func TestThreatUnboundedValue(t *testing.T) {
 // A shared cache keeps one visitor's page for others: CVE-2023-30861 and CVE-2026-27205 (Flask).
 func TestThreatCachedPrivateResponse(t *testing.T) {
 	type use = func(s *pycket.SessionManager, n *pycket.NotificationManager) error
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		s := settings(server)
 		s.Cookies.ExpiresDays = 10
-		stage := newStage(t, s)
+		site := newSite(t, s)
 		var current context.Context
 		visit := func(b *browser, cacheControl string, do use) answer {
-			return stage.visit(b, func(w http.ResponseWriter, r *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+			return site.visit(b, func(w http.ResponseWriter, r *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
 				if cacheControl != "" {
 					w.Header().Set("Cache-Control", cacheControl)
 				}
 				w.Header().Set("Vary", "Accept-Encoding")
 				current = r.Context()
-				if err := do(s, n); err != nil {
-					t.Error(err)
-				}
+				noError(t, do(s, n))
 			})
 		}
-		member := signIn(t, stage, "ann")
+		member := signIn(t, site, "ann")
 		for name, read := range map[string]use{
 			"Sessions": func(*pycket.SessionManager, *pycket.NotificationManager) error {
-				_, err := stage.app.Sessions(current, "ann") // which one is the visitor's own
+				_, err := site.app.Sessions(current, "ann") // which one is the visitor's own
 				return err
 			},
 			"Get": func(s *pycket.SessionManager, _ *pycket.NotificationManager) error {
@@ -653,7 +643,7 @@ func TestThreatCachedPrivateResponse(t *testing.T) {
 			"notification Keys": func(_ *pycket.SessionManager, n *pycket.NotificationManager) error { _, err := n.Keys(); return err },
 			"Drain":             func(_ *pycket.SessionManager, n *pycket.NotificationManager) error { _, err := n.Drain(); return err },
 		} {
-			for who, b := range map[string]*browser{"a member": member, "a stranger": stage.browser(), "a liar": member.with("x" + member.cookie()[1:])} {
+			for who, b := range map[string]*browser{"a member": member, "a stranger": site.browser(), "a liar": member.with("x" + member.cookie()[1:])} {
 				for _, own := range []string{"", "public, max-age=60"} {
 					a := visit(b, own, read)
 					got := []string{strings.Join(a.header["Vary"], ", "), a.header.Get("Cache-Control"), strings.Join(a.header["Set-Cookie"], " ")}
@@ -673,13 +663,13 @@ func TestThreatCachedPrivateResponse(t *testing.T) {
 			before func(*browser) *browser
 			do     use
 		}{
-			"a first Set": {func(*browser) *browser { return stage.browser() }, set},
-			"a first Increment": {func(*browser) *browser { return stage.browser() }, func(s *pycket.SessionManager, _ *pycket.NotificationManager) error {
+			"a first Set": {func(*browser) *browser { return site.browser() }, set},
+			"a first Increment": {func(*browser) *browser { return site.browser() }, func(s *pycket.SessionManager, _ *pycket.NotificationManager) error {
 				_, err := s.Increment("n", 1)
 				return err
 			}},
-			"a first notification": {func(*browser) *browser { return stage.browser() }, func(_ *pycket.SessionManager, n *pycket.NotificationManager) error { return n.Set("a", 1) }},
-			"a first Login":        {func(*browser) *browser { return stage.browser() }, func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { return s.Login("ann", nil) }},
+			"a first notification": {func(*browser) *browser { return site.browser() }, func(_ *pycket.SessionManager, n *pycket.NotificationManager) error { return n.Set("a", 1) }},
+			"a first Login":        {func(*browser) *browser { return site.browser() }, func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { return s.Login("ann", nil) }},
 			"Login":                {nothing, func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { return s.Login("ann", nil) }},
 			"Rotate":               {nothing, func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { return s.Rotate() }},
 			"Remember":             {nothing, func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { return s.Remember(48 * time.Hour) }},
@@ -690,7 +680,7 @@ func TestThreatCachedPrivateResponse(t *testing.T) {
 			}},
 		} {
 			for _, own := range []string{"", "public, max-age=60", "s-maxage=60", `no-cache="private"`} {
-				a := visit(change.before(signIn(t, stage, "ann")), own, change.do)
+				a := visit(change.before(signIn(t, site, "ann")), own, change.do)
 				if len(a.header["Set-Cookie"]) != 1 || strings.Join(a.header["Vary"], ", ") != "Accept-Encoding, Cookie" || strings.Join(a.header["Cache-Control"], "|") != "private, no-store" {
 					t.Errorf("%s, %q: %v", name, own, a.header)
 				}
@@ -708,7 +698,7 @@ func TestThreatCachedPrivateResponse(t *testing.T) {
 }
 
 // grandTour uses everything the library has, accounts and faults included.
-func grandTour(t *testing.T, site *site, server *redisServer) (cookies []string) {
+func grandTour(t *testing.T, site *site, server *redistest.Server) (cookies []string) {
 	t.Helper()
 	cookies = tour(t, site, server)
 	for _, late := range []string{"rotate", "login:bob", "setuser:bob", "setuser:", "remember", "user", "authtime", "destroy", "set:a:STORED"} {
@@ -720,9 +710,7 @@ func grandTour(t *testing.T, site *site, server *redisServer) (cookies []string)
 		if _, err := site.app.Sessions(t.Context(), "ann"); err != nil {
 			t.Error(err)
 		}
-		if err := revokeFirst(t, site, "ann"); err != nil {
-			t.Error(err)
-		}
+		noError(t, revokeFirst(t, site, "ann"))
 		b.do(late, "set:a:STORED")
 		cookies = append(cookies, b.cookie())
 	}
@@ -737,21 +725,19 @@ func grandTour(t *testing.T, site *site, server *redisServer) (cookies []string)
 // What MONITOR sees, every argument of every command, and what is published, never holds an id in any
 // form. TestIDIsNotInRedis has the tour without accounts.
 func TestThreatIDInStore(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
-		proxy := newProxy(t, server)
-		s := settings(server)
-		s.Redis.URL = "redis://" + proxy.addr
+	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
+		proxy, s := proxied(t, server)
 		site := newAccountSite(t, s, nil)
 		var seen []func() string
-		if server.process != nil { // miniredis has neither
-			server.do(0, "CONFIG", "SET", "notify-keyspace-events", "KEA")
+		if !server.Embedded() { // miniredis has neither
+			server.Do(0, "CONFIG", "SET", "notify-keyspace-events", "KEA")
 			seen = append(seen, listen(t, server, "MONITOR"), listen(t, server, "PSUBSCRIBE", "*"))
 		}
 		cookies := grandTour(t, site, server)
-		if server.process != nil {
-			server.do(0, "PUBLISH", "end", "the end of the tour")
+		if !server.Embedded() {
+			server.Do(0, "PUBLISH", "end", "the end of the tour")
 		}
-		everything := proxy.everything()
+		everything := proxy.Sent()
 		for _, wait := range seen {
 			text := wait()
 			if len(text) < 1000 {
@@ -769,7 +755,7 @@ func TestThreatIDInStore(t *testing.T) {
 		b := site.browser()
 		b.must("set:a:secret")
 		key := keyOf(idOf(t, b.cookie()))
-		record := server.hash(0, key)["pycket:id"]
+		record := server.Hash(0, key)["pycket:id"]
 		handle, verifier := must(t, key[len("pycket:s:{"):len(key)-1]), must(t, record[:22]+"==")
 		for name, id := range map[string][]byte{
 			"handle and verifier": append(append(handle[:12:12], verifier...), make([]byte, 16)...),
@@ -786,9 +772,9 @@ func TestThreatIDInStore(t *testing.T) {
 }
 
 // listen keeps what Redis sends after a command, until it speaks of the end of the tour.
-func listen(t *testing.T, server *redisServer, command string, args ...any) func() string {
+func listen(t *testing.T, server *redistest.Server, command string, args ...any) func() string {
 	t.Helper()
-	c, err := redis.Dial("tcp", server.addr)
+	c, err := redis.Dial("tcp", server.Addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -815,7 +801,7 @@ func listen(t *testing.T, server *redisServer, command string, args ...any) func
 //
 // Logs at debug level and every error in every form, under every fault.
 func TestThreatIDInLogs(t *testing.T) {
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
 		var log, failures bytes.Buffer
 		mu := new(sync.Mutex)
 		failed := func(err error) {
@@ -834,21 +820,21 @@ func TestThreatIDInLogs(t *testing.T) {
 		b.must("signin:ann:a:STORED", "note:a:STORED", "add:i:STORED")
 		cookies = append(cookies, b.cookie())
 		key := keyOf(idOf(t, b.cookie()))
-		server.do(0, "HSET", key, "a", `{"STORED`, "b", `STORED`, "c", `"STORED`, "d", `{"STORED": 1}`)
-		server.do(1, "RPUSH", strings.Replace(key, ":s:", ":m:", 1), "STORED")
-		server.do(1, "HSET", strings.Replace(key, ":s:", ":n:", 1), "a", `STORED`)
+		server.Do(0, "HSET", key, "a", `{"STORED`, "b", `STORED`, "c", `"STORED`, "d", `{"STORED": 1}`)
+		server.Do(1, "RPUSH", strings.Replace(key, ":s:", ":m:", 1), "STORED")
+		server.Do(1, "HSET", strings.Replace(key, ":s:", ":n:", 1), "a", `STORED`)
 		b.do("get:a", "number:a", "update:b", "inc:c:1", "number:d", "get:d", "take:a", "peek:a", "drain", "set:e:"+strings.Repeat("STORED", 1000))
-		server.do(0, "DEL", key)
-		server.do(0, "SET", key, "STORED")
+		server.Do(0, "DEL", key)
+		server.Do(0, "SET", key, "STORED")
 		for _, op := range append([]string{"login:ann", "user", "remember"}, everyOperation...) {
 			b.do(op)
 		}
-		if server.process != nil {
-			server.do(0, "CONFIG", "SET", "requirepass", "PASSWORD")
-			s.Redis.URL = "redis://:PASSWORDS@" + server.addr
+		if !server.Embedded() {
+			server.Do(0, "CONFIG", "SET", "requirepass", "PASSWORD")
+			s.Redis.URL = "redis://:PASSWORDS@" + server.Addr
 			newAccountSite(t, s, failed).browser().do("set:a:STORED")
 			failed(newApp(t, s).Ping(t.Context()))
-			server.kill()
+			server.Kill()
 		}
 		site.app.Close()
 		for _, op := range everyOperation {
@@ -930,7 +916,7 @@ func TestThreatTiming(t *testing.T) {
 		t.Errorf("securecookie does not compare in constant time: %v", err)
 	}
 
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		site := newSite(t, settings(server))
 		b := site.browser()
 		b.must("set:a:secret")
@@ -954,7 +940,7 @@ func TestThreatTiming(t *testing.T) {
 // Encryption is asked for, and what is only signed is accepted all the same: CVE-2026-39324.
 func TestThreatPlainForEncrypted(t *testing.T) {
 	t.Run("signed and encrypted", TestEncryptedCookies)
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		s := settings(server)
 		plain := newSite(t, s)
 		s.Cookies.Encrypt = true
@@ -987,7 +973,7 @@ func TestThreatPlainForEncrypted(t *testing.T) {
 
 // The old cookie is good after a logout: CVE-2024-31999 (@fastify/secure-session).
 func TestThreatReplayAfterLogout(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		s := settings(server)
 		s.MaxSessionsPerUser = 1
 		one, two := newAccountSite(t, s, nil), newAccountSite(t, s, nil)
@@ -996,21 +982,19 @@ func TestThreatReplayAfterLogout(t *testing.T) {
 			"Revoke":             func(*browser) error { return revokeFirst(t, one, "ann") },
 			"RevokeUser":         func(*browser) error { _, err := one.app.RevokeUser(t.Context(), "ann"); return err },
 			"MaxSessionsPerUser": func(*browser) error { one.browser().must("login:ann"); return nil },
-			"expiry":             func(b *browser) error { server.do(0, "PEXPIRE", keyOf(idOf(t, b.cookie())), 0); return nil },
+			"expiry":             func(b *browser) error { server.Do(0, "PEXPIRE", keyOf(idOf(t, b.cookie())), 0); return nil },
 		} {
-			server.do(0, "FLUSHALL")
+			server.Do(0, "FLUSHALL")
 			b := one.browser()
 			b.must("signin:ann:a:before", "note:waiting:note", "add:info:message", "remember")
 			old := b.cookie()
 			for _, site := range []*site{one, two} { // both know the cookie well
 				site.receive(b).want([]outcome{{Value: "before"}, {Value: "ann"}}, "get:a", "user")
 			}
-			if err := logout(b.tab()); err != nil {
-				t.Error(err)
-			}
+			noError(t, logout(b.tab()))
 			for _, later := range []bool{false, true} { // at once, and when nothing is remembered of it
 				if later {
-					server.do(0, "DEL", keyOf(idOf(t, old)))
+					server.Do(0, "DEL", keyOf(idOf(t, old)))
 				}
 				for _, site := range []*site{one, two} {
 					replay := site.browser().with(old)
@@ -1039,18 +1023,18 @@ func TestThreatReplayAfterLogout(t *testing.T) {
 // TestEveryKeyExpires has every operation of sessions and notifications, TestIdleTimeout and
 // TestAbsoluteTimeout how long they live.
 func TestThreatLostExpiry(t *testing.T) {
-	check := func(t *testing.T, server *redisServer, after string) {
+	check := func(t *testing.T, server *redistest.Server, after string) {
 		t.Helper()
 		for db := range 2 {
-			for _, key := range server.keys(db) {
-				if left := server.do(db, "PTTL", key).(int64); left == -1 {
+			for _, key := range server.Keys(db) {
+				if left := server.Do(db, "PTTL", key).(int64); left == -1 {
 					t.Errorf("after %s, %s has no TTL", after, key)
 				}
 			}
 		}
 	}
 	operations := append([]string{"login:ann", "signin:ann:a:b", "setuser:bob", "setuser:", "remember", "user", "authtime"}, everyOperation...)
-	bothServers(t, func(t *testing.T, server *redisServer) {
+	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
 		site := newAccountSite(t, settings(server), nil)
 		for _, op := range operations {
 			for _, before := range []string{"set:a:b", "login:ann", "remember", "note:a:b"} {
@@ -1063,9 +1047,7 @@ func TestThreatLostExpiry(t *testing.T) {
 				b.do("get:a")
 				check(t, server, before+" and "+op)
 			}
-			if err := revokeFirst(t, site, "ann"); err != nil {
-				t.Error(err)
-			}
+			noError(t, revokeFirst(t, site, "ann"))
 		}
 		if _, err := site.app.RevokeUser(t.Context(), "ann"); err != nil {
 			t.Error(err)
@@ -1074,7 +1056,7 @@ func TestThreatLostExpiry(t *testing.T) {
 	})
 	for name, persistence := range map[string][]string{"append-only file": {"--appendonly", "yes"}, "snapshot": {"--save", "3600 1000000"}} {
 		t.Run("a kill under load, "+name, func(t *testing.T) {
-			server := startRedis(t, append(persistence, "--dir", t.TempDir())...)
+			server := redistest.Start(t, append(persistence, "--dir", t.TempDir())...)
 			s := settings(server)
 			s.Redis.Timeout = shortTimeout
 			site := newAccountSite(t, s, nil)
@@ -1100,15 +1082,13 @@ func TestThreatLostExpiry(t *testing.T) {
 			}
 			<-enough
 			if name == "snapshot" {
-				server.do(0, "SAVE")
+				server.Do(0, "SAVE")
 			}
-			server.kill()
+			server.Kill()
 			close(killed)
 			wg.Wait()
-			if err := server.start(); err != nil {
-				t.Fatal(err)
-			}
-			if n := len(server.keys(0)); n < 100 || len(server.keys(1)) == 0 {
+			server.Restart()
+			if n := len(server.Keys(0)); n < 100 || len(server.Keys(1)) == 0 {
 				t.Errorf("only %d sessions came back", n)
 			}
 			check(t, server, "the restart")
@@ -1125,18 +1105,16 @@ func TestThreatStoredBytes(t *testing.T) {
 	}
 	for name, codec := range map[string]pycket.Codec{"json": pycket.JSON{}, "gob": pycket.Gob{}, "sealed": sealed} {
 		t.Run(name, func(t *testing.T) {
-			everyServer(t, func(t *testing.T, server *redisServer) {
+			redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 				s := settings(server)
 				s.Codec = codec
-				stage := newStage(t, s)
-				b := stage.browser()
-				stage.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
-					if err := s.SetMany(pycket.Values{"good": "good", "a": map[string]any{"b": []string{"c"}}}); err != nil {
-						t.Error(err)
-					}
+				site := newSite(t, s)
+				b := site.browser()
+				site.works(b, func(s *pycket.SessionManager, _ *pycket.NotificationManager) error {
+					return s.SetMany(pycket.Values{"good": "good", "a": map[string]any{"b": []string{"c"}}})
 				})
 				key := keyOf(idOf(t, b.cookie()))
-				stored := []byte(server.hash(0, key)["a"])
+				stored := []byte(server.Hash(0, key)["a"])
 				random := mathrand.New(mathrand.NewPCG(3, 4))
 				evil := [][]byte{
 					nil, []byte("null"), []byte("{"), bytes.Repeat([]byte("["), 100_000), bytes.Repeat([]byte(`{"a":`), 20_000),
@@ -1153,8 +1131,8 @@ func TestThreatStoredBytes(t *testing.T) {
 				var before, after runtime.MemStats
 				runtime.ReadMemStats(&before)
 				for _, data := range evil {
-					server.do(0, "HSET", key, "evil", data)
-					a := stage.visit(b, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+					server.Do(0, "HSET", key, "evil", data)
+					a := site.visit(b, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
 						var text string
 						var number int
 						var list []nested
@@ -1182,15 +1160,15 @@ func TestThreatStoredBytes(t *testing.T) {
 				}
 
 				// The library's own fields: a panic, or a session that opens for a stranger, would be a fault.
-				whole := server.hash(0, key)
+				whole := server.Hash(0, key)
 				other := signed(t, secret, "PYCKET_ID", slices.Concat(idOf(t, b.cookie())[:12], make([]byte, 32)), 0)
 				for _, field := range []string{"pycket:id", "pycket:ended", "pycket:user", "pycket:list", "pycket:auth", "pycket:seen", "pycket:idle", "pycket:agent"} {
 					for i := range 12 {
-						server.do(0, "DEL", key)
+						server.Do(0, "DEL", key)
 						for name, value := range whole {
-							server.do(0, "HSET", key, name, value)
+							server.Do(0, "HSET", key, name, value)
 						}
-						server.do(0, "PEXPIRE", key, 1000) // a renewal is due
+						server.Do(0, "PEXPIRE", key, 1000) // a renewal is due
 						data := []byte(whole["pycket:id"])
 						switch {
 						case i == 0:
@@ -1202,10 +1180,10 @@ func TestThreatStoredBytes(t *testing.T) {
 						default:
 							data = []byte([]string{"nan", "inf", "-1", "1e308", "0x10", "99999999999999999999"}[i%6])
 						}
-						server.do(0, "HSET", key, field, data)
+						server.Do(0, "HSET", key, field, data)
 						stranger := b.with(other)
 						for _, visitor := range []*browser{b.tab(), stranger} {
-							a := stage.visit(visitor, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+							a := site.visit(visitor, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
 								user, err := s.User()
 								_, atErr := s.AuthTime()
 								good, getErr := pycket.Get(s, "good", "")
@@ -1277,7 +1255,7 @@ func TestThreatAttributeInjection(t *testing.T) {
 		}
 	}
 	// Nothing that a client sends comes back in a header.
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		s := settings(server)
 		s.Cookies.Name = strings.Repeat("n", 4096-144)
 		site := newSite(t, s)
@@ -1319,7 +1297,7 @@ func TestThreatCookieParsing(t *testing.T) {
 			continue
 		}
 		allocated := func(size int) uint64 {
-			r := newRequest()
+			r := httptest.NewRequest("GET", "/", nil)
 			r.Header.Set("Cookie", strings.Repeat(part, size/len(part)))
 			visit := func() { handle(app, r, func(s *pycket.SessionManager) { s.Has("a") }) }
 			visit()
@@ -1338,7 +1316,7 @@ func TestThreatCookieParsing(t *testing.T) {
 	if t.Failed() {
 		return // the rest would take forever
 	}
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		site := newSite(t, settings(server))
 		b := site.browser()
 		b.must("set:a:mine")
@@ -1381,37 +1359,37 @@ func TestThreatRedisDown(t *testing.T) {
 		b.want([]outcome{{Value: "after"}, {Value: 1.0}}, "get:a", "inc:m:1")
 	}
 	t.Run("paused", func(t *testing.T) {
-		server := startRedis(t)
+		server := redistest.Start(t)
 		_, b := outageSite(t, server)
-		server.do(0, "CLIENT", "PAUSE", 600_000, "WRITE")
-		wantUnavailable(t, b)
-		server.do(0, "CLIENT", "UNPAUSE")
+		server.Do(0, "CLIENT", "PAUSE", 600_000, "WRITE")
+		wantUnavailable(t, b, "get:a", "has:a", "keys") // unless they come behind a write
+		server.Do(0, "CLIENT", "UNPAUSE")
 		recovers(t, b)
 	})
 	t.Run("paused in failover", func(t *testing.T) {
-		server, replica := startRedis(t), startRedis(t)
-		_, port, _ := net.SplitHostPort(server.addr)
-		server.do(0, "CONFIG", "SET", "repl-diskless-sync-delay", 0)
-		replica.do(0, "REPLICAOF", "127.0.0.1", port)
-		for !strings.Contains(string(server.do(0, "INFO", "replication").([]byte)), "state=online") {
+		server, replica := redistest.Start(t), redistest.Start(t)
+		_, port, _ := net.SplitHostPort(server.Addr)
+		server.Do(0, "CONFIG", "SET", "repl-diskless-sync-delay", 0)
+		replica.Do(0, "REPLICAOF", "127.0.0.1", port)
+		for !strings.Contains(string(server.Do(0, "INFO", "replication").([]byte)), "state=online") {
 			time.Sleep(10 * time.Millisecond)
 		}
 		_, b := outageSite(t, server)
-		replica.signal(syscall.SIGSTOP) // so that the failover waits for it
-		server.do(0, "SET", "behind", "x")
-		server.do(0, "FAILOVER")
-		wantUnavailable(t, b)
-		server.do(0, "FAILOVER", "ABORT")
-		replica.signal(syscall.SIGCONT)
+		replica.Suspend() // so that the failover waits for it
+		server.Do(0, "SET", "behind", "x")
+		server.Do(0, "FAILOVER")
+		wantUnavailable(t, b, "get:a", "has:a", "keys")
+		server.Do(0, "FAILOVER", "ABORT")
+		replica.Resume()
 		recovers(t, b)
 	})
 	t.Run("loading", func(t *testing.T) {
-		server := startRedis(t, "--enable-debug-command", "yes")
+		server := redistest.Start(t, "--enable-debug-command", "yes")
 		_, b := outageSite(t, server)
-		server.do(0, "DEBUG", "POPULATE", 2000, "filler", 2000)
-		server.do(0, "CONFIG", "SET", "loading-process-events-interval-bytes", 1024)
-		server.do(0, "CONFIG", "SET", "key-load-delay", 20_000) // microseconds a key: 40 s, if nobody interferes
-		c, err := redis.Dial("tcp", server.addr)
+		server.Do(0, "DEBUG", "POPULATE", 2000, "filler", 2000)
+		server.Do(0, "CONFIG", "SET", "loading-process-events-interval-bytes", 1024)
+		server.Do(0, "CONFIG", "SET", "key-load-delay", 20_000) // microseconds a key: 40 s, if nobody interferes
+		c, err := redis.Dial("tcp", server.Addr)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -1419,7 +1397,7 @@ func TestThreatRedisDown(t *testing.T) {
 		c.Send("DEBUG", "RELOAD")
 		c.Flush()
 		loading := func() bool {
-			c, err := redis.Dial("tcp", server.addr)
+			c, err := redis.Dial("tcp", server.Addr)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -1434,23 +1412,23 @@ func TestThreatRedisDown(t *testing.T) {
 		if !loading() {
 			t.Error("Redis was ready too early")
 		}
-		server.do(0, "CONFIG", "SET", "key-load-delay", 0)
+		server.Do(0, "CONFIG", "SET", "key-load-delay", 0)
 		if _, err := c.Receive(); err != nil {
 			t.Fatal(err)
 		}
 		recovers(t, b)
 	})
 	t.Run("a replica without its master", func(t *testing.T) {
-		server := startRedis(t)
+		server := redistest.Start(t)
 		_, b := outageSite(t, server)
-		server.do(0, "CONFIG", "SET", "replica-serve-stale-data", "no")
-		server.do(0, "REPLICAOF", "127.0.0.1", "1")
+		server.Do(0, "CONFIG", "SET", "replica-serve-stale-data", "no")
+		server.Do(0, "REPLICAOF", "127.0.0.1", "1")
 		wantUnavailable(t, b)
-		server.do(0, "REPLICAOF", "NO", "ONE")
+		server.Do(0, "REPLICAOF", "NO", "ONE")
 		recovers(t, b)
 	})
 	t.Run("nobody listens", func(t *testing.T) {
-		bothServers(t, func(t *testing.T, server *redisServer) {
+		redistest.Both(t, func(t *testing.T, server *redistest.Server) {
 			s := settings(server)
 			s.Redis.Timeout = shortTimeout
 			b := newSite(t, s).browser()
@@ -1466,7 +1444,7 @@ func TestThreatRedisDown(t *testing.T) {
 // The browser has its answer, and the handler has not returned: another server sees what was written.
 // TestRedirectSeesWrite follows 1 000 redirects.
 func TestThreatSaveAfterResponse(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		one, two := newAccountSite(t, settings(server), nil), newAccountSite(t, settings(server), nil)
 		for _, test := range []struct {
 			write, read string
@@ -1498,7 +1476,7 @@ func TestThreatSaveAfterResponse(t *testing.T) {
 //
 // TestRemember has the renewed cookie that another request has overtaken, TestInFlight late writes.
 func TestThreatClobberedCookie(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		for _, days := range []float64{0, 10} {
 			s := settings(server)
 			s.Cookies.ExpiresDays = days
@@ -1508,7 +1486,7 @@ func TestThreatClobberedCookie(t *testing.T) {
 				if a, _ := b.do("set:a:b"); len(a.header["Set-Cookie"]) != 1 {
 					t.Errorf("a new session sets %q", a.header["Set-Cookie"])
 				}
-				server.do(0, "PEXPIRE", keyOf(idOf(t, b.cookie())), 60_000) // the session is due for renewal, the cookie is not
+				server.Do(0, "PEXPIRE", keyOf(idOf(t, b.cookie())), 60_000) // the session is due for renewal, the cookie is not
 				a, _ := b.do(op, op)
 				want := 0
 				switch op {
@@ -1537,7 +1515,7 @@ func TestThreatClobberedCookie(t *testing.T) {
 // Ids can be guessed. OWASP ASVS 7.2.3 asks for 128 bits from a CSPRNG; here are 256, each as often one as
 // zero, and all new after a rotation.
 func TestThreatGuessedID(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		site := newSite(t, settings(server))
 		const sessions = 512
 		seen := map[string]bool{}
@@ -1569,7 +1547,7 @@ func TestThreatGuessedID(t *testing.T) {
 
 // The id is taken from, or given by, the URL: OWASP ASVS 14.2.1.
 func TestThreatTokenInURL(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		site := newAccountSite(t, settings(server), nil)
 		b := site.browser()
 		a, _ := b.do("signin:ann:a:secret", "get:a", "remember", "rotate")

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pycket/pycket"
+	"github.com/pycket/pycket/internal/redistest"
 )
 
 // journal is a log that a test reads.
@@ -65,7 +66,7 @@ func forgery(t *testing.T, n int) string {
 // A cookie that could have been the application's own, but for its signature, is worth a line for the
 // operator: a hash to know it by, and nothing that helps who reads the log.
 func TestForgedCookieIsLogged(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		for name, forge := range map[string]func(own string) string{
 			"signed with another secret": func(own string) string { return forgery(t, 1) },
 			"one character changed": func(own string) string {
@@ -96,7 +97,7 @@ func TestForgedCookieIsLogged(t *testing.T) {
 				}
 				for what, text := range map[string]string{
 					"the cookie": forged, "the cookie's beginning": forged[:16], "the cookie's middle": forged[64:80], "the cookie's end": forged[len(forged)-16:],
-					"a living cookie": own, "a secret": secret, "a living session's key": server.keys(0)[0],
+					"a living cookie": own, "a secret": secret, "a living session's key": server.Keys(0)[0],
 				} {
 					if strings.Contains(log.String(), text) {
 						t.Errorf("%s is in the log: %s", what, log)
@@ -109,7 +110,7 @@ func TestForgedCookieIsLogged(t *testing.T) {
 				if list := log.warnings(t); list[0].Hash == other.warnings(t)[0].Hash {
 					t.Error("the hash is the same in another process")
 				}
-				server.do(0, "FLUSHALL")
+				server.Do(0, "FLUSHALL")
 			})
 		}
 	})
@@ -117,7 +118,7 @@ func TestForgedCookieIsLogged(t *testing.T) {
 
 // Whoever sends forged cookies must not fill the disk with the log: a line a second, at most.
 func TestForgedCookiesAreLimited(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		log, logger := newJournal()
 		s := settings(server)
 		s.Logger = logger
@@ -208,7 +209,7 @@ func TestSkippedWarningsAreCounted(t *testing.T) {
 // expired, or whose session has, is nobody's fault. Nor does a request warn that finds its own cookie, or
 // that doesn't use its session.
 func TestQuietCookies(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		log, logger := newJournal()
 		s := settings(server)
 		s.Logger = logger
@@ -269,7 +270,7 @@ func TestSecureCookieOverPlainHTTP(t *testing.T) {
 		"SecureAuto":         {pycket.SecureAuto, "shop.example", "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bothServers(t, func(t *testing.T, server *redisServer) {
+			redistest.Both(t, func(t *testing.T, server *redistest.Server) {
 				log, logger := newJournal()
 				s := settings(server)
 				s.Logger, s.Cookies.Secure = logger, test.policy

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pycket/pycket"
+	"github.com/pycket/pycket/internal/redistest"
 )
 
 // socket serves a websocket: every message is an operation, and is answered with its outcome. What the
@@ -52,7 +53,7 @@ func (h *operations) socket(w http.ResponseWriter, r *http.Request) {
 }
 
 // newSocketSite serves websockets beside the operations handler.
-func newSocketSite(t *testing.T, server *redisServer) *site {
+func newSocketSite(t *testing.T, server *redistest.Server) *site {
 	t.Helper()
 	mux := http.NewServeMux()
 	mux.Handle("/socket", pycket.HandlerFunc(operations{}, (*operations).socket))
@@ -113,7 +114,7 @@ func (s *openSocket) want(want []outcome, ops ...string) {
 // A socket has the session of the request that it was upgraded from, for as long as it is open; by
 // Refresh it sees what others have written.
 func TestWebsocket(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		site := newSocketSite(t, server)
 		b := site.browser()
 		b.must("set:a:1", "inc:n:40", "note:waiting:note")
@@ -145,7 +146,7 @@ func TestWebsocket(t *testing.T) {
 // The answer to the upgrade was the last chance for a cookie: on a stranger's socket a first write is
 // refused, and leaves nothing behind.
 func TestWebsocketOfStranger(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		site := newSocketSite(t, server)
 		socket, upgrade := site.browser().open()
 		if upgrade.setsCookie() {
@@ -155,7 +156,7 @@ func TestWebsocketOfStranger(t *testing.T) {
 		socket.want([]outcome{{Value: ""}, refused, refused, refused, refused, refused, refused, refused, refused},
 			"get:a", "set:a:1", "setmany:a:1", "inc:n:1", "update:n", "note:a:1", "notemany:a:1", "add:info:text", "login:me")
 		socket.want([]outcome{{}, {Value: ""}, {Value: []any{}}, {}, {}}, "refresh", "get:a", "keys", "rotate", "destroy")
-		if n := server.size(); n != 0 {
+		if n := server.Size(); n != 0 {
 			t.Errorf("%d keys were made", n)
 		}
 	})
@@ -163,7 +164,7 @@ func TestWebsocketOfStranger(t *testing.T) {
 
 // A session that is made, or gets a new id, before the upgrade sends its cookie with the 101.
 func TestWebsocketSetsCookie(t *testing.T) {
-	everyServer(t, func(t *testing.T, server *redisServer) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		site := newSocketSite(t, server)
 		b := site.browser()
 		socket, upgrade := b.open("set:a:1")
@@ -193,7 +194,7 @@ func TestWebsocketGone(t *testing.T) {
 	for _, ending := range []string{"destroy", "rotate", "login:me"} {
 		for before, want := range map[string]outcome{"refresh": {}, "get:a": {Value: "before"}, "set:early:x": {}} {
 			t.Run(ending+" after the socket's "+before, func(t *testing.T) {
-				everyServer(t, func(t *testing.T, server *redisServer) {
+				redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 					site := newSocketSite(t, server)
 					b := site.browser()
 					b.must("set:a:before", "inc:n:1")

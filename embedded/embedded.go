@@ -4,9 +4,9 @@
 //	defer server.Close()
 //	app, err := pycket.New(pycket.Settings{Redis: pycket.RedisSettings{URL: server.URL()}, ...})
 //
-// It is [github.com/alicebob/miniredis/v2]: what it holds is in memory, ends with the program and is
-// seen by this program alone unless others are given its URL. It is no server for production: among other
-// things, an Increment beyond 64 bits wraps around instead of failing.
+// It is [github.com/alicebob/miniredis/v2]. What it holds is in memory and is lost when the program ends; other
+// programs can use it if they have its URL. It is not for production: among other things, an Increment beyond
+// 64 bits wraps around instead of failing.
 package embedded
 
 import (
@@ -21,7 +21,7 @@ type Server struct {
 	addr  string
 }
 
-// Start starts a server that listens on address, "127.0.0.1:0" for any free port.
+// Start starts a server that listens on address; "127.0.0.1:0" means any free port.
 func Start(address string) (*Server, error) {
 	redis := miniredis.NewMiniRedis()
 	if err := redis.StartAddr(address); err != nil {
@@ -31,11 +31,11 @@ func Start(address string) (*Server, error) {
 	return &Server{redis, redis.Addr()}, nil
 }
 
-// Addr is the server's address, host:port.
+// Addr returns the server's address, host:port.
 func (s *Server) Addr() string { return s.addr }
 
-// URL is the server's address as Settings.Redis.URL takes it.
+// URL returns the server's address in the form of Settings.Redis.URL.
 func (s *Server) URL() string { return "redis://" + s.Addr() }
 
-// Close stops the server; what it held is gone.
+// Close stops the server. What it held is lost.
 func (s *Server) Close() { s.redis.Close() }

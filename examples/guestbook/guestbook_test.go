@@ -27,7 +27,7 @@ import (
 
 const secret = "a secret for tests, and for tests only"
 
-// A site is the guestbook on a Redis of its own.
+// A site is the guestbook with its own Redis.
 type site struct {
 	*httptest.Server
 	redis *embedded.Server
@@ -109,7 +109,7 @@ func form(fields []string) url.Values {
 	return values
 }
 
-// post posts a form and stays at the answer.
+// post posts a form and doesn't follow the redirect.
 func (b *browser) post(path string, fields ...string) *http.Response {
 	b.t.Helper()
 	client := b.client
@@ -179,7 +179,7 @@ func (b *browser) cookie() string {
 	return ""
 }
 
-// with is a browser that has somebody's cookie.
+// with returns a browser that has somebody's cookie.
 func (b *browser) with(cookie string) *browser {
 	b.t.Helper()
 	other := newBrowser(b.t, b.site)
@@ -267,6 +267,16 @@ func TestMessagesWaitInOrder(t *testing.T) {
 		"info: Welcome, Ada.", "info: Thank you, it’s in the book.", "error: Please write something.",
 	}})
 	check(t, "after it", b.visit(), screen{Name: "Ada", Visits: "2", Entries: []string{"Hello"}})
+}
+
+func TestAnotherLogin(t *testing.T) {
+	b := newBrowser(t, newSite(t).URL)
+	b.submit("/login", "name", "Ada")
+	b.submit("/entries", "text", "Hello")
+	check(t, "the same user", b.submit("/login", "name", "Ada"),
+		screen{Name: "Ada", Visits: "3", Entries: []string{"Hello"}, Messages: []string{"info: Welcome, Ada."}})
+	check(t, "another user", b.submit("/login", "name", "Grace"),
+		screen{Name: "Grace", Visits: "1", Messages: []string{"info: Welcome, Grace."}})
 }
 
 func TestDraftComesBackOnce(t *testing.T) {
@@ -361,14 +371,14 @@ func TestRedisDown(t *testing.T) {
 		screen{Name: "Ada", Visits: "1", Messages: []string{"info: Welcome, Ada."}})
 }
 
-// TestLogoutMeanwhile has a request under way while another one ends its session.
+// TestLogoutMeanwhile ends a session while another of its requests is under way.
 func TestLogoutMeanwhile(t *testing.T) {
 	site := newSite(t)
 	b := newBrowser(t, site.URL)
 	b.submit("/login", "name", "Ada")
 	late := b.with(b.cookie())
 
-	// The server asks for the form when the handler reads it, so that is how far it got.
+	// The server asks for the form when the handler reads it, so the request has got that far.
 	form, send := io.Pipe()
 	reads := make(chan bool)
 	trace := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got100Continue: func() { close(reads) }})
@@ -432,7 +442,7 @@ func TestSorry(t *testing.T) {
 	}
 }
 
-// start runs the program until stop is called, and gives the page's URL and what was printed.
+// start runs the program until stop is called. It returns the page's URL and what was printed.
 func start(t *testing.T, args ...string) (page, printed string, stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())

@@ -1,10 +1,10 @@
-// Guestbook is a small website that uses most of what pycket has: log in, count visits, keep a list,
-// show messages after a redirect, log out.
+// Guestbook is a small website that uses most of what pycket has: log in, count visits, keep a list, show
+// messages after a redirect, log out.
 //
 //	go run ./examples/guestbook
 //
-// It needs no Redis, since it brings one along. Sessions outlive the program if they are in a Redis of
-// yours and the secret, which signs the cookies, stays the same:
+// It brings its own Redis. To keep sessions when the program ends, use another Redis, and the same secret,
+// which signs the cookies, each time:
 //
 //	export REDIS_URL=redis://localhost:6379
 //	export SECRET=$(openssl rand -base64 32)
@@ -35,7 +35,7 @@ import (
 	"github.com/pycket/pycket/embedded"
 )
 
-// What a visitor may send, and how much of it is kept.
+// What a visitor may send, and how much is kept.
 const (
 	maxName    = 40       // characters
 	maxText    = 280      // characters
@@ -43,15 +43,15 @@ const (
 	maxForm    = 64 << 10 // bytes
 )
 
-// A guestbook serves one request: pycket.HandlerFunc makes each request a copy of its own, which the
-// mixins then belong to. Embed them by value.
+// A guestbook serves one request: pycket.HandlerFunc makes a copy for each request and binds the copy's
+// mixins to it. Embed mixins by value.
 type guestbook struct {
 	pycket.SessionMixin
 	pycket.NotificationMixin
-	log *slog.Logger // and whatever else the handlers need, a *sql.DB for instance
+	log *slog.Logger // and whatever else the handlers need, such as a *sql.DB
 }
 
-// An entry is a line in the book. Anything encoding/json can carry can be kept in a session.
+// An entry is a line in the book. A session can hold anything that encoding/json can encode.
 type entry struct {
 	Text    string    `json:"text"`
 	Written time.Time `json:"written"`
@@ -64,17 +64,17 @@ func newHandler(app *pycket.App, log *slog.Logger) http.Handler {
 	mux.Handle("POST /login", pycket.HandlerFunc(book, orSorry((*guestbook).login)))
 	mux.Handle("POST /entries", pycket.HandlerFunc(book, orSorry((*guestbook).write)))
 	mux.Handle("POST /logout", pycket.HandlerFunc(book, orSorry((*guestbook).logout)))
-	// A request that doesn't use its session costs nothing, so all can go through app.Wrap.
+	// A request that doesn't use its session costs nothing, so all requests can go through app.Wrap.
 	mux.HandleFunc("GET /style.css", func(w http.ResponseWriter, r *http.Request) {
 		http.ServeFileFS(w, r, files, "pages/style.css")
 	})
-	// The cookie is SameSite=Lax, so a form on another site comes without it. That is not enough: such a
-	// form could still log a visitor in, and one on another subdomain comes with the cookie.
+	// The cookie is SameSite=Lax, so a form on another site is sent without it. That is not enough: such a
+	// form could still log a visitor in, and a form on another subdomain is sent with the cookie.
 	return http.NewCrossOriginProtection().Handler(app.Wrap(http.MaxBytesHandler(mux, maxForm)))
 }
 
-// show is the page. A stranger leaves nothing behind: without a cookie, reading asks Redis nothing, and
-// as nothing is written, no cookie is set.
+// show shows the page. A stranger leaves nothing behind: without a cookie, reading sends nothing to Redis,
+// and since nothing is written, no cookie is set.
 func (g *guestbook) show(w http.ResponseWriter, r *http.Request) error {
 	var page struct {
 		Name     string
@@ -91,14 +91,14 @@ func (g *guestbook) show(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if page.Name != "" {
-		// Redis does the sum: two tabs that load at once are counted as two.
+		// Redis does the addition, so two tabs that load at once are counted as two.
 		if page.Visits, err = g.Session().Increment("visits", 1); err != nil {
 			return err
 		}
 		if page.Entries, err = pycket.Get(g.Session(), "entries", []entry{}); err != nil {
 			return err
 		}
-		// A notification is gone once it was read: this text is in the form now, and not the next time.
+		// A notification is gone once it has been read: the text is in the form now, but not the next time.
 		if page.Draft, err = pycket.Get(g.Notifications(), "draft", ""); err != nil {
 			return err
 		}
@@ -120,12 +120,10 @@ func (g *guestbook) login(w http.ResponseWriter, r *http.Request) error {
 	case n > maxName:
 		return g.backToPage(w, r, "error", fmt.Sprintf("Please give a name of up to %d characters.", maxName))
 	}
-	// First a new id, then the rights: someone who knew the id of the session before, or planted it in
-	// this browser, must not be logged in too. What the session holds stays.
-	if err := g.Session().Rotate(); err != nil {
-		return err
-	}
-	if err := g.Session().Set("name", name); err != nil {
+	// Login gives the session a new id, so that nobody who knew the old one, or planted it in this browser,
+	// is logged in too. The user and the values are stored in the same step. What a stranger has left in the
+	// session stays; what another user has left is deleted.
+	if err := g.Session().Login(name, pycket.Values{"name": name}); err != nil {
 		return err
 	}
 	return g.backToPage(w, r, "info", "Welcome, "+name+".")
@@ -150,15 +148,15 @@ func (g *guestbook) write(w http.ResponseWriter, r *http.Request) error {
 		complaint = fmt.Sprintf("Your text has %d characters, and there is room for %d.", n, maxText)
 	}
 	if complaint != "" {
-		// What was typed goes back into the form, by way of a notification.
+		// A notification brings the text back into the form.
 		if err := g.Notifications().Set("draft", text); err != nil {
 			return err
 		}
 		return g.backToPage(w, r, "error", complaint)
 	}
 
-	// Get, append, Set would lose the entry that another tab adds in between. Update doesn't: if the
-	// list has changed meanwhile, it calls the function again, with the new one.
+	// Get, append and Set would lose an entry that another tab adds in between. Update doesn't: if the list
+	// has changed meanwhile, Update calls the function again with the new list.
 	written := time.Now()
 	if _, err := pycket.Update(g.Session(), "entries", nil, func(entries []entry) ([]entry, error) {
 		entries = append([]entry{{text, written}}, entries...)
@@ -173,12 +171,12 @@ func (g *guestbook) logout(w http.ResponseWriter, r *http.Request) error {
 	if err := g.Session().Destroy(); err != nil {
 		return err
 	}
-	// The old session is dead on every server, and the message is the first thing in a fresh one.
+	// The old session has ended on every server. The message is the first thing in a new one.
 	return g.backToPage(w, r, "info", "You have been logged out.")
 }
 
-// backToPage ends every POST: the page that follows shows the message, and reloading it neither shows
-// the message again nor sends the form again. Redis has the message before the browser is told to go on.
+// backToPage ends every POST: the page that follows shows the message, and reloading that page neither shows
+// the message again nor sends the form again. The message is in Redis before the browser gets the redirect.
 func (g *guestbook) backToPage(w http.ResponseWriter, r *http.Request, level, text string) error {
 	if err := g.Notifications().Add(level, text); err != nil {
 		return err
@@ -187,7 +185,7 @@ func (g *guestbook) backToPage(w http.ResponseWriter, r *http.Request, level, te
 	return nil
 }
 
-// orSorry lets handlers return their errors.
+// orSorry lets handlers return errors.
 func orSorry(
 	serve func(*guestbook, http.ResponseWriter, *http.Request) error,
 ) func(*guestbook, http.ResponseWriter, *http.Request) {
@@ -200,15 +198,15 @@ func orSorry(
 
 var errForm = errors.New("the form cannot be read")
 
-// sorry answers a request that failed. The visitor gets a page, the log gets the details: pycket's
-// errors name the operation and the key, and never a value.
+// sorry responds to a request that failed. The visitor gets a page, and the log gets the details: pycket's
+// errors name the operation and the key, never a value.
 func (g *guestbook) sorry(w http.ResponseWriter, r *http.Request, err error) {
 	var page struct{ Title, Text string }
 	status := http.StatusInternalServerError
 	switch {
 	case errors.Is(err, pycket.ErrGone):
-		// Another request, in another tab perhaps, logged in or out while this one ran. Nothing was
-		// written, and the page shows how things stand.
+		// Another request, perhaps in another tab, has logged in or out while this one ran. Nothing was
+		// written; the page shows the current state.
 		http.Redirect(w, r, "/", http.StatusSeeOther)
 		return
 	case errors.Is(err, errForm):
@@ -230,8 +228,8 @@ func (g *guestbook) sorry(w http.ResponseWriter, r *http.Request, err error) {
 	}
 }
 
-// field reads a field of a form, without the white space around it. Bytes that are no text are
-// replaced: JSON could not carry them, and pycket would refuse them.
+// field returns a field of a form, without the white space around it. It replaces bytes that are not UTF-8:
+// JSON can't encode them, and pycket would refuse them.
 func field(r *http.Request, name string) (string, error) {
 	if err := r.ParseForm(); err != nil {
 		return "", fmt.Errorf("%w: %w", errForm, err)
@@ -245,7 +243,7 @@ var files embed.FS
 
 var pages = template.Must(template.ParseFS(files, "pages/*.html"))
 
-// render makes the whole page before it sends the first byte, so that a failure can still be answered.
+// render makes the whole page before it sends the first byte, so that an error page can still be sent instead.
 func render(w http.ResponseWriter, status int, name string, data any) error {
 	var page bytes.Buffer
 	if err := pages.ExecuteTemplate(&page, name, data); err != nil {
@@ -254,14 +252,14 @@ func render(w http.ResponseWriter, status int, name string, data any) error {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store") // after a logout, the Back button must not show it
 	w.WriteHeader(status)
-	page.WriteTo(w) // it fails if the browser has gone away, and then nobody waits for the rest
+	page.WriteTo(w) // fails only if the browser is gone, and then nobody waits for the rest
 	return nil
 }
 
-// run is the program; main gives it the outside world.
+// run is the program. main passes in the outside world.
 func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	flags := flag.NewFlagSet("guestbook", flag.ContinueOnError)
-	address := flags.String("addr", "127.0.0.1:0", "`host:port` to listen on; port 0 is any free one")
+	address := flags.String("addr", "127.0.0.1:0", "`host:port` to listen on; port 0 means any free port")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return nil
 	} else if err != nil {
@@ -297,7 +295,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, app.Close()) }()
-	// The library connects when it first has to. Better to hear of a wrong URL now.
+	// pycket connects when it first needs to. Better to find out about a wrong URL now.
 	if err := app.Ping(ctx); err != nil {
 		return err
 	}
@@ -319,7 +317,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 		return err
 	case <-ctx.Done():
 	}
-	// Requests under way are finished before Redis goes away under them.
+	// Let requests under way finish before Redis goes away.
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	return server.Shutdown(ctx)

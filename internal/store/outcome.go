@@ -1,0 +1,64 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pycket/pycket/internal/redisconn"
+)
+
+// A State says what became of the session that an id names, when an operation came to it.
+type State int
+
+const (
+	// Alive means that the id opened the session, or began it, and the operation was carried out.
+	Alive State = iota
+
+	// Expired means that there is no such session, and no trace of one.
+	Expired
+
+	// Destroyed means that the session was ended, by Destroy or a revoke.
+	Destroyed
+
+	// Rotated means that the session has another id.
+	Rotated
+
+	// Taken means that the id of a new session is in use.
+	Taken
+)
+
+// An Outcome is the state of a session and, if it was Destroyed or Rotated, how long ago that was by Redis's
+// clock, and the token that Destroy was given.
+type Outcome struct {
+	State State
+	Ago   time.Duration
+	Token string
+}
+
+// What a caller may want to decide on, besides the outcome.
+var (
+	// ErrUnavailable and ErrMisconfigured are those of package redisconn.
+	ErrUnavailable   = redisconn.ErrUnavailable
+	ErrMisconfigured = redisconn.ErrMisconfigured
+
+	// ErrTooLarge means that the session would become larger than MaxSessionBytes. Nothing was changed.
+	ErrTooLarge = errors.New("too large")
+
+	// ErrNotNumber means that there is no whole number to add to, or that the sum does not fit. Nothing was changed.
+	ErrNotNumber = errors.New("what is stored is not a whole number, or the sum does not fit 64 bits")
+
+	// ErrCorrupt means that a key holds what pycket has not written.
+	ErrCorrupt = errors.New("what is stored cannot be read")
+)
+
+// ErrMalformed means that a script has returned what no script returns.
+var ErrMalformed = errors.New("a script returned a malformed answer")
+
+// mapped makes this package's errors of those of the connections.
+func mapped(err error) error {
+	if errors.Is(err, redisconn.ErrWrongType) {
+		return fmt.Errorf("%w: %w, which is not pycket's: use another Prefix or database", ErrCorrupt, err)
+	}
+	return err
+}

@@ -1,0 +1,55 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Ping tries, on every server that has keys, what the operations do there, in two round trips: by EVAL and by
+// EVALSHA, since operations need both. It leaves nothing.
+func (s *Store) Ping(ctx context.Context) error {
+	began := time.Now()
+	probes, err := s.redis.Probes(ctx, began)
+	if err != nil {
+		return advised(err)
+	}
+	for _, at := range probes {
+		for _, run := range []string{"1", "2"} {
+			c := s.probe.On(1, s.key(at.Tag))
+			c.String(run)
+			if run == "1" {
+				c = c.Whole()
+			}
+			if _, _, err := s.run(ctx, began, c); err != nil {
+				if at.Address != "" {
+					err = fmt.Errorf("%s: %w", at.Address, err)
+				}
+				return advised(err)
+			}
+		}
+	}
+	return nil
+}
+
+// advised adds to an error what to do about it, where Redis has said enough to know.
+func advised(err error) error {
+	for _, known := range []struct{ says, advice string }{
+		{"READONLY", "it is a replica, which takes no writes; let Redis.URL lead to the master"},
+		{"OOM command", "it is full; raise its maxmemory, or delete what else it holds"},
+		{"MISCONF", "it can't save to its disk and refuses writes until it can; its log says what to fix"},
+		{"NOREPLICAS", "it has fewer replicas than it wants; bring them back, or lower its min-replicas-to-write"},
+		{"older than 6.2", "use Redis 6.2 or later, or Valkey"},
+		{"nknown command", noCommand},
+		{"nknown Redis command", noCommand}, // in scripts
+	} {
+		if strings.Contains(err.Error(), known.says) && !errors.Is(err, ErrMisconfigured) { // whose text has the advice
+			return fmt.Errorf("%w: %s", err, known.advice)
+		}
+	}
+	return err
+}
+
+const noCommand = "it lacks a command that pycket needs; remove rename-command from its configuration, or use another server"

@@ -1,0 +1,52 @@
+-- Functions for scripts that end sessions, of any key, or look at them.
+
+-- forget deletes notifications and messages. While a slot moves they may be out of reach: they have a TTL.
+local function forget(notes, messages)
+  if NDB ~= DB then redis.call('SELECT', NDB) end
+  pcall(redis.call, 'DEL', notes)
+  pcall(redis.call, 'DEL', messages)
+  if NDB ~= DB then redis.call('SELECT', DB) end
+end
+
+-- unlist takes a session off a user's list, where that is one step. In a cluster, whoever reads the list does.
+local function unlist(hash, k)
+  if not CLUSTER then redis.pcall('ZREM', PREFIX .. 'u:{' .. hash .. '}', string.sub(k, #PREFIX + 4, -2)) end
+end
+
+-- remove deletes fields of a hash.
+local function remove(hash, names)
+  for i = 1, #names, 200 do -- unpack has a limit
+    redis.call('HDEL', hash, unpack(names, i, math.min(i + 199, #names)))
+  end
+end
+
+-- finish ends the session under a key, with all that hangs on it. What stays for LATE milliseconds is a mark
+-- without data, so that a late write can tell "ended just now" from "expired long ago"; by is for whoever
+-- ended it to know its own mark again.
+--
+-- Ending needs no memory: a full Redis refuses HSET as the first write of a script but not after PEXPIRE, and
+-- if even so there is no room for the mark, the session ends without it. The mark comes before the fields
+-- go: while a slot moves to another server of a cluster, a key that is gone can't be made again here.
+local function finish(k, by)
+  local names = {}
+  for _, name in ipairs(redis.call('HKEYS', k)) do
+    if name ~= 'pycket:ended' then names[#names + 1] = name end
+  end
+  local notes, messages = notifications(k)
+  local hash = redis.call('HGET', k, 'pycket:list')
+  reach()
+  redis.call('PEXPIRE', k, LATE)
+  redis.pcall('HSET', k, 'pycket:ended', whole(now()) .. by)
+  remove(k, names)
+  forget(notes, messages)
+  if hash then unlist(hash, k) end
+end
+
+-- member returns what is known of a session that a user's list names: the record, and fields; nil if it is not alive or
+-- not the user's.
+local function member(k, user)
+  local fields = redis.pcall('HMGET', k, 'pycket:id', 'pycket:user', 'pycket:seen', 'pycket:auth', 'pycket:agent')
+  if fields.err or not fields[1] or fields[2] ~= user then return nil end
+  if ABSOLUTE > 0 and now() >= (tonumber(string.sub(fields[1], 23, 35)) or 0) + ABSOLUTE then return nil end
+  return fields
+end

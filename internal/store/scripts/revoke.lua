@@ -1,0 +1,4 @@
+-- Ends a session by its handle, without its id.
+if redis.call('HEXISTS', key, 'pycket:id') == 0 then return EXPIRED end
+finish(key, '')
+return OK

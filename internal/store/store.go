@@ -1,0 +1,236 @@
+// Package store keeps sessions, notifications and the lists of users in Redis. It knows ids, keys, scripts
+// and what they answer; it knows nothing of HTTP, and of Redis only the commands.
+//
+// Every operation on a session is one script, which begins by asking whether the id is alive, and one round
+// trip. Its answer is an [Outcome]. docs/storage.md describes the layout, and scripts/ is what is done to it.
+// Errors are those of package redisconn and this package's own.
+package store
+
+import (
+	"cmp"
+	"context"
+	"embed"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pycket/pycket/internal/redisconn"
+)
+
+// A Config is the settings of a Store. They have been checked.
+type Config struct {
+	Prefix                  string // of every key
+	Sessions, Notifications int    // databases
+	Cluster                 bool   // the keys are on several servers
+	Timeout                 time.Duration
+	Idle                    time.Duration
+	Absolute                time.Duration // 0 for none
+	MaxSessionBytes         int
+	MaxSessionsPerUser      int // 0 for any number
+}
+
+// A Store is the sessions of one application. It may be used by many goroutines.
+type Store struct {
+	redis  redisconn.Client
+	config Config
+
+	renew, set, swap, increment, drop *redisconn.Script
+	rotate, destroy, remember, login  *redisconn.Script
+	notify, restore, peek, take       *redisconn.Script
+	add, drain                        *redisconn.Script
+	revoke, list, members             *redisconn.Script
+	enlist, prune, probe              *redisconn.Script
+
+	sizes   sizes  // of large sessions
+	refused moment // when a renewal failed
+}
+
+const (
+	// Late is how long the mark of a session that has ended is kept: longer than a slow request takes.
+	Late = time.Minute
+
+	// LongestIdle is the longest idle timeout that a session may have: browsers keep no cookie longer than 400
+	// days (RFC 6265bis, section 5.5).
+	LongestIdle = 400 * 24 * time.Hour
+)
+
+//go:embed scripts
+var files embed.FS
+
+// word finds the constants in a script.
+var word = regexp.MustCompile(`\b[A-Z]+\b`)
+
+// What scripts answer with a number.
+const (
+	codeOK = iota + 1
+	codeExpired
+	codeTaken
+	codeTooLarge
+	codeNotNumber
+)
+
+// New makes a Store. It dials nothing.
+func New(client redisconn.Client, c Config) *Store {
+	s := &Store{redis: client, config: c}
+	constants := map[string]string{
+		"PREFIX": luaString(c.Prefix), "DB": strconv.Itoa(c.Sessions), "NDB": strconv.Itoa(c.Notifications), "CLUSTER": strconv.FormatBool(c.Cluster),
+		"IDLE": millis(c.Idle), "LONGEST": millis(LongestIdle), "ABSOLUTE": millis(s.absolute()), "LATE": millis(Late), "GRACE": millis(Late + 2*c.Timeout),
+		"MAXBYTES": strconv.Itoa(c.MaxSessionBytes), "MAXSESSIONS": strconv.Itoa(c.MaxSessionsPerUser),
+		"OK": code(codeOK), "EXPIRED": code(codeExpired), "TAKEN": code(codeTaken), "TOOLARGE": code(codeTooLarge), "NOTNUMBER": code(codeNotNumber),
+	}
+	texts := map[string]string{} // of files, with the constants in place
+	for _, load := range []struct {
+		into       **redisconn.Script
+		repeatable bool
+		files      string // one after the other
+	}{
+		{&s.renew, true, "prelude session renew"},
+		{&s.set, false, "prelude session values set"},
+		{&s.swap, false, "prelude session swap"},
+		{&s.increment, false, "prelude session increment"},
+		{&s.drop, false, "prelude session delete"},
+		{&s.rotate, true, "prelude session rotate"},
+		{&s.destroy, true, "prelude session end destroy"},
+		{&s.remember, false, "prelude session remember"},
+		{&s.login, false, "prelude session values end login"},
+		{&s.notify, false, "prelude session notes values notify"},
+		{&s.restore, false, "prelude session notes restore"},
+		{&s.peek, true, "prelude session notes peek"},
+		{&s.take, false, "prelude session notes take"},
+		{&s.add, false, "prelude session notes add"},
+		{&s.drain, false, "prelude session notes drain"},
+		{&s.revoke, true, "prelude session end revoke"},
+		{&s.list, true, "list"},
+		{&s.members, true, "prelude session end members"},
+		{&s.enlist, true, "prelude enlist"},
+		{&s.prune, true, "prelude prune"},
+		{&s.probe, true, "prelude ping"},
+	} {
+		var source strings.Builder
+		for file := range strings.FieldsSeq(load.files) {
+			if texts[file] == "" {
+				text, err := files.ReadFile("scripts/" + file + ".lua")
+				if err != nil {
+					panic(err) // it is embedded, or every test fails
+				}
+				texts[file] = word.ReplaceAllStringFunc(string(text), func(word string) string { return cmp.Or(constants[word], word) })
+			}
+			source.WriteString(texts[file])
+		}
+		*load.into = redisconn.NewScript(source.String(), load.repeatable)
+	}
+	return s
+}
+
+// Close closes the connections to Redis.
+func (s *Store) Close() error { return s.redis.Close() }
+
+// absolute is the absolute timeout of every session. In a cluster, where a user's list is on another server
+// than its sessions, none outlives the list: see docs/storage.md.
+func (s *Store) absolute() time.Duration {
+	if s.config.Absolute == 0 && s.config.Cluster {
+		return LongestIdle
+	}
+	return s.config.Absolute
+}
+
+func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+
+func code(n int) string { return strconv.Itoa(n) }
+
+// luaString quotes a string for Lua, byte by byte.
+func luaString(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for i := range len(s) {
+		fmt.Fprintf(&b, `\%03d`, s[i])
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+// key is the key of a session.
+func (s *Store) key(handle string) string { return s.config.Prefix + "s:{" + handle + "}" }
+
+// on begins a command that runs a script on the session that id names, with n more arguments.
+func (s *Store) on(script *redisconn.Script, id *ID, n int) *redisconn.Command {
+	c := script.On(1+n, s.key(id.Handle))
+	c.String(id.verifier)
+	return c
+}
+
+// run carries out a command and tells the outcome from the reply. The reply is for the caller to read if the
+// session is Alive.
+func (s *Store) run(ctx context.Context, began time.Time, c *redisconn.Command) (redisconn.Reply, Outcome, error) {
+	r, err := s.redis.Do(ctx, began, c)
+	if err != nil {
+		return redisconn.Reply{}, Outcome{}, mapped(err)
+	}
+	if code, ok := r.Number(); ok {
+		switch code {
+		case codeOK:
+			return r, Outcome{}, nil
+		case codeExpired:
+			return r, Outcome{State: Expired}, nil
+		case codeTaken:
+			return r, Outcome{State: Taken}, nil
+		case codeTooLarge:
+			return r, Outcome{}, fmt.Errorf("%w: the session would take more than Settings.MaxSessionBytes, %d bytes", ErrTooLarge, s.config.MaxSessionBytes)
+		case codeNotNumber:
+			return r, Outcome{}, ErrNotNumber
+		}
+		return r, Outcome{}, ErrMalformed
+	}
+	if status, ok := r.Status(); ok {
+		o, err := ended(status)
+		return r, o, err
+	}
+	return r, Outcome{}, nil
+}
+
+// ended reads the answer for an id that was ended: D or R, how many milliseconds ago, and a token.
+func ended(status string) (Outcome, error) {
+	when, token, _ := strings.Cut(status, " ")
+	if when == "" {
+		return Outcome{}, ErrMalformed
+	}
+	ms, err := strconv.ParseInt(when[1:], 10, 64)
+	o := Outcome{Ago: time.Duration(ms) * time.Millisecond, Token: token}
+	switch status[0] {
+	case 'D':
+		o.State = Destroyed
+	case 'R':
+		o.State = Rotated
+	default:
+		err = ErrMalformed
+	}
+	if err != nil {
+		return Outcome{}, ErrMalformed
+	}
+	return o, nil
+}
+
+// An answer is what a script answers that writes to a session.
+type answer struct {
+	done  bool   // it has written, and has no value to tell
+	value []byte // what it has to tell
+}
+
+// write is run for a script that keeps the session. If that asks for it, in a cluster, it takes the session's
+// place on its user's list again.
+func (s *Store) write(ctx context.Context, began time.Time, id *ID, c *redisconn.Command) (answer, Outcome, error) {
+	r, o, err := s.run(ctx, began, c)
+	if err != nil || o.State != Alive {
+		return answer{}, o, err
+	}
+	if items, ok := r.List(); ok {
+		hash, _ := items.Next()
+		s.heal(ctx, began, hash, id.Handle)
+		value, more := items.Next()
+		return answer{!more, value}, o, nil
+	}
+	_, done := r.Number()
+	return answer{done, r.Value()}, o, nil
+}

@@ -1,0 +1,114 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gomodule/redigo/redis"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pycket/pycket/internal/redisconn"
+	"github.com/pycket/pycket/internal/redistest"
+)
+
+func newStore(t *testing.T, server *redistest.Server, prefix string) *Store {
+	t.Helper()
+	target := redisconn.Target{Network: "tcp", Address: server.Addr, Other: 1}
+	pool := &redis.Pool{MaxIdle: 4, DialContext: target.Dial, TestOnBorrow: redisconn.CheckIdle}
+	s := New(redisconn.NewServer(pool, server.Addr, 4, 3*time.Second), Config{
+		Prefix: prefix, Notifications: 1, Timeout: 3 * time.Second, Idle: time.Hour, MaxSessionBytes: 1 << 20,
+	})
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// The life of a session, by the outcomes of its operations.
+func TestOutcomes(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
+		s, ctx, now := newStore(t, server, "pycket:"), context.Background(), time.Now()
+		want := func(state State) func(Outcome, error) {
+			return func(o Outcome, err error) {
+				t.Helper()
+				if o.State != state || err != nil {
+					t.Errorf("%+v, %v; want state %d", o, err, state)
+				}
+			}
+		}
+		id := NewID()
+		fields := []Field{{"a", []byte("1")}, {"b", []byte("2")}}
+		want(Expired)(s.Set(ctx, now, id, false, fields))
+		want(Alive)(s.Set(ctx, now, id, true, fields))
+		want(Taken)(s.Set(ctx, now, id, true, fields))
+		want(Alive)(s.Notify(ctx, now, id, false, []Field{{"n", []byte("note")}}))
+
+		content, o, err := s.Read(ctx, now, id, "a", false)
+		want(Alive)(o, err)
+		if diff := cmp.Diff([]string{"1", "2", ""}, []string{string(content.Value("a")), string(content.Value("b")), string(content.Value("c"))}); diff != "" {
+			t.Error(diff)
+		}
+		if swapped, value, o, err := s.Swap(ctx, now, id, false, Field{"a", []byte("3")}, []byte("2")); swapped || string(value) != "1" {
+			t.Errorf("%v, %q, %v, %v", swapped, value, o, err)
+		}
+		if _, _, err := s.Increment(ctx, now, id, false, "b", 1<<62); err != nil {
+			t.Error(err)
+		}
+		if _, _, err := s.Increment(ctx, now, id, false, "b", 1<<62); !errors.Is(err, ErrNotNumber) && !server.Embedded() { // which wraps around
+			t.Errorf("beyond 64 bits: %v", err)
+		}
+		if _, err := s.Set(ctx, now, id, false, []Field{{"large", bytes.Repeat([]byte("x"), 2<<20)}}); !errors.Is(err, ErrTooLarge) {
+			t.Errorf("beyond the limit: %v", err)
+		}
+
+		next := id.Rotated()
+		want(Alive)(s.Rotate(ctx, now, id, next))
+		want(Alive)(s.Rotate(ctx, now, id, next)) // tried again
+		want(Rotated)(s.Set(ctx, now, id, false, fields))
+		want(Alive)(s.Destroy(ctx, now, next, "token"))
+		o, err = s.Set(ctx, now, next, false, fields)
+		want(Destroyed)(o, err)
+		if o.Token != "token" || o.Ago > time.Minute {
+			t.Errorf("%+v", o)
+		}
+		_, o, err = s.TakeOne(ctx, now, next, "n")
+		want(Destroyed)(o, err)
+	})
+}
+
+// A prefix may be any text: it is put into the scripts as a string, and nothing in it is a constant or code.
+func TestPrefix(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
+		const prefix = "\"]]--\n IDLE OK \\"
+		s, id := newStore(t, server, prefix), NewID()
+		if o, err := s.Set(context.Background(), time.Now(), id, true, []Field{{"a", []byte("1")}}); err != nil || o.State != Alive {
+			t.Errorf("%+v, %v", o, err)
+		}
+		if _, o, err := s.Login(context.Background(), time.Now(), id, false, Binding{User: "ann", Authenticated: true}); err != nil || o.State != Alive {
+			t.Errorf("%+v, %v", o, err)
+		}
+		if members, err := s.Members(context.Background(), "ann", true); err != nil || len(members) != 1 {
+			t.Errorf("%v, %v", members, err)
+		}
+		for _, key := range server.Keys(0) {
+			if !strings.HasPrefix(key, prefix) {
+				t.Errorf("the key %q", key)
+			}
+		}
+	})
+}
+
+// What a script says of an id that was ended.
+func FuzzEnded(f *testing.F) {
+	for _, status := range []string{"", "D12", "D12 token", "R0 ", "R-5 ", "X1", "D", "D12x", "D99999999999999999999", " "} {
+		f.Add(status)
+	}
+	f.Fuzz(func(t *testing.T, status string) {
+		o, err := ended(status)
+		if (err == nil) != (o.State == Destroyed || o.State == Rotated) {
+			t.Errorf("%q: %+v, %v", status, o, err)
+		}
+	})
+}

@@ -1,0 +1,278 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A user's list is how the user's sessions are found. It names every session that is alive and the user's, and
+// may name others: whoever reads it looks at the sessions themselves. So a session takes its place before it is
+// bound to the user, and keeps it until somebody finds the session dead, or another user's.
+//
+// On one server that is one script. In a cluster the list is in another slot than the sessions, and taking the
+// place is a separate command, which comes first.
+
+// listHash names a user's list. People may choose the names of users: two must not share a list.
+func listHash(user string) string {
+	sum := sha256.Sum256([]byte(user))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+func (s *Store) listKey(hash string) string { return s.config.Prefix + "u:{" + hash + "}" }
+
+// takePlace puts a session on a list, in a cluster, and returns how many places the list then has. The list
+// lasts longer than any session.
+func (s *Store) takePlace(ctx context.Context, began time.Time, hash, handle string) (places int, err error) {
+	c := s.enlist.On(2, s.listKey(hash))
+	c.String(handle)
+	c.Int((s.absolute() + Late).Milliseconds())
+	r, _, err := s.run(ctx, began, c)
+	items, _ := r.List()
+	count, _ := items.Next()
+	places, _ = strconv.Atoi(string(count))
+	return places, err
+}
+
+// heal takes a session's place on a list that may have lost it, in a cluster. The operation that it is part of is done, so
+// it is best effort and does not take long.
+func (s *Store) heal(ctx context.Context, began time.Time, hash []byte, handle string) {
+	ctx, cancel := context.WithTimeout(ctx, s.config.Timeout/4)
+	defer cancel()
+	s.takePlace(ctx, began, string(hash), handle)
+}
+
+// A Binding is what Login binds a session to.
+type Binding struct {
+	User          string
+	Next          *ID     // the session's new id; nil to keep the one it has
+	Authenticated bool    // the user has just proved who they are
+	Remembered    bool    // the same request has called Remember
+	Agent         string  // the browser's user agent
+	Fields        []Field // to set
+}
+
+// Login binds a session to a user, in one step with its new id and its values; in a cluster it takes the session's
+// place on the user's list before. What another user has left in the session goes. It returns the session's own
+// idle timeout, 0 if it has none. If fresh, the id is new and the session begins.
+func (s *Store) Login(ctx context.Context, began time.Time, id *ID, fresh bool, b Binding) (idle time.Duration, o Outcome, err error) {
+	hash, places := "", 0
+	if b.User != "" {
+		hash = listHash(b.User)
+		if s.config.Cluster {
+			if places, err = s.takePlace(ctx, began, hash, id.Handle); err != nil {
+				return 0, Outcome{}, err
+			}
+		}
+	}
+	c := s.on(s.login, id, 6+2*len(b.Fields))
+	c.Flag(fresh)
+	if b.Next != nil {
+		c.String(b.Next.verifier)
+	} else {
+		c.String("")
+	}
+	c.String(b.User)
+	c.String(hash)
+	switch {
+	case b.Authenticated && b.Remembered:
+		c.String("r")
+	default:
+		c.Flag(b.Authenticated)
+	}
+	c.String(b.Agent)
+	for _, f := range b.Fields {
+		c.String(f.Name)
+		c.Bytes(f.Value)
+	}
+	r, o, err := s.run(ctx, began, c)
+	if err != nil || o.State != Alive {
+		return 0, o, err
+	}
+	items, _ := r.List()
+	own, _ := items.Next()
+	if count, _ := items.Next(); !s.config.Cluster {
+		places, _ = strconv.Atoi(string(count))
+	}
+	if places > 0 && places%tidyEvery == 0 {
+		ctx, cancel := s.within(ctx, began)
+		defer cancel()
+		s.Members(ctx, b.User, false) // it takes dead sessions off the list; if it fails, the next does
+	}
+	ms, _ := strconv.ParseInt(string(own), 10, 64)
+	return time.Duration(ms) * time.Millisecond, o, nil
+}
+
+// within returns a context that ends with the operation that began then: Members alone takes a timeout for each batch.
+func (s *Store) within(ctx context.Context, began time.Time) (context.Context, context.CancelFunc) {
+	return context.WithDeadline(ctx, began.Add(s.config.Timeout))
+}
+
+// tidyEvery is how many places a list has, or a multiple, when a login looks for dead ones among them. So the list
+// of a user who logs in again and again does not grow without bound, and few logins take longer.
+const tidyEvery = 64
+
+// Remember gives a session an idle timeout of its own.
+func (s *Store) Remember(ctx context.Context, began time.Time, id *ID, idle time.Duration) (Outcome, error) {
+	c := s.on(s.remember, id, 1)
+	c.Int(idle.Milliseconds())
+	_, o, err := s.write(ctx, began, id, c)
+	return o, err
+}
+
+// Destroy ends a session at the request of its own browser. The mark that stays has the token, which is in the
+// Outcome of those who find it.
+func (s *Store) Destroy(ctx context.Context, began time.Time, id *ID, token string) (Outcome, error) {
+	c := s.on(s.destroy, id, 1)
+	c.String(token)
+	_, o, err := s.run(ctx, began, c)
+	return o, err
+}
+
+// Limit ends the oldest sessions of a user who has more than MaxSessionsPerUser, in a cluster: elsewhere Login does.
+// The session with the handle own stays, though the clocks of servers may differ.
+func (s *Store) Limit(ctx context.Context, began time.Time, user, own string) error {
+	if !s.config.Cluster || s.config.MaxSessionsPerUser == 0 {
+		return nil
+	}
+	ctx, cancel := s.within(ctx, began)
+	defer cancel()
+	members, err := s.Members(ctx, user, false)
+	if err != nil || len(members) <= s.config.MaxSessionsPerUser {
+		return err
+	}
+	slices.SortFunc(members, Member.Compare)
+	var oldest []string
+	for _, m := range members[:len(members)-s.config.MaxSessionsPerUser] {
+		if m.Handle != own {
+			oldest = append(oldest, m.Handle)
+		}
+	}
+	_, err = s.look(ctx, began, user, oldest, true)
+	return err
+}
+
+// A Member is a session of a user.
+type Member struct {
+	Handle                       string
+	Created, Seen, Authenticated time.Time // zero if it never was
+	Agent                        string    // of the browser, when the session was bound to the user
+}
+
+// Compare orders members by when they logged in or, without a login, began.
+func (m Member) Compare(other Member) int {
+	return cmp.Or(m.since().Compare(other.since()), strings.Compare(m.Handle, other.Handle))
+}
+
+func (m Member) since() time.Time {
+	if m.Authenticated.IsZero() {
+		return m.Created
+	}
+	return m.Authenticated
+}
+
+// Members returns the sessions of a user that are alive, in any order, those with the handles given
+// excepted, and ends them if end is true. It goes through the list a thousand places at a time, each within
+// the timeout. With an error, it returns what it has found, or ended, all the same: a server of a cluster that
+// is down keeps nobody from the others.
+func (s *Store) Members(ctx context.Context, user string, end bool, except ...string) (members []Member, err error) {
+	found := map[string]bool{}
+	for from := "-inf"; ; { // by score, since ranks move when others leave; a handle may come twice
+		began := time.Now()
+		c := s.list.On(2, s.listKey(listHash(user)))
+		c.String(from)
+		c.Flag(end)
+		r, _, failure := s.run(ctx, began, c)
+		if failure != nil {
+			return members, failure
+		}
+		items, _ := r.List()
+		more := items.TrimMark('M')
+		items.TrimMark('E')
+		var handles []string
+		for item, ok := items.Next(); ok; item, ok = items.Next() {
+			handles = append(handles, string(item))
+		}
+		if len(handles) == 0 {
+			return members, cmp.Or(err, ErrMalformed)
+		}
+		last := len(handles) - 1
+		from, handles = handles[last], slices.DeleteFunc(handles[:last], func(h string) bool { return slices.Contains(except, h) })
+		some, failure := s.look(ctx, began, user, handles, end)
+		err = cmp.Or(err, failure)
+		for _, m := range some {
+			if !found[m.Handle] {
+				found[m.Handle] = true
+				members = append(members, m)
+			}
+		}
+		if !more {
+			return members, err
+		}
+	}
+}
+
+// look looks at the sessions that handles name: in one step on one server, and in one for each slot in a
+// cluster. What it finds dead is taken off the list.
+func (s *Store) look(ctx context.Context, began time.Time, user string, handles []string, end bool) (members []Member, err error) {
+	if len(handles) == 0 {
+		return nil, nil
+	}
+	keys := make([]string, len(handles))
+	for i, handle := range handles {
+		keys[i] = s.key(handle)
+	}
+	var mu sync.Mutex
+	var dead []string
+	var looks sync.WaitGroup
+	for _, keys := range s.redis.Split(keys) {
+		looks.Go(func() {
+			c := s.members.On(2, keys...)
+			c.String(user)
+			c.Flag(end)
+			r, _, failure := s.run(ctx, began, c)
+			items, _ := r.List()
+			mu.Lock()
+			defer mu.Unlock()
+			err = cmp.Or(err, failure)
+			for {
+				handle, more := items.Next()
+				if !more {
+					return
+				}
+				created, _ := items.Next()
+				seen, _ := items.Next()
+				auth, _ := items.Next()
+				agent, _ := items.Next()
+				if len(created) == 0 {
+					dead = append(dead, string(handle))
+					continue
+				}
+				members = append(members, Member{string(handle), milliTime(created), milliTime(seen), Micros(auth), string(agent)})
+			}
+		})
+	}
+	looks.Wait()
+	if len(dead) > 0 {
+		c := s.prune.On(len(dead), s.listKey(listHash(user)))
+		for _, handle := range dead {
+			c.String(handle)
+		}
+		s.run(ctx, began, c) // that the list is tidy is not worth an error
+	}
+	return members, err
+}
+
+// Revoke ends a session by its handle.
+func (s *Store) Revoke(ctx context.Context, began time.Time, handle string) error {
+	c := s.revoke.On(1, s.key(handle))
+	c.String("")
+	_, _, err := s.run(ctx, began, c)
+	return err
+}

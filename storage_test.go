@@ -1,0 +1,387 @@
+package pycket_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gomodule/redigo/redis"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/pycket/pycket/internal/redistest"
+)
+
+// The layout that docs/storage.md describes.
+func TestLayout(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
+		site := newSite(t, settings(server))
+		b := site.browser()
+		before := time.Now().UnixMilli()
+		b.must("setmany:foo:bar:n:<1>", "inc:count:41", "note:saved:it is", "add:info:first", "add:error:second")
+		key := server.OnlyKey()
+		if len(key) != len("pycket:s:{}")+16 || !strings.HasPrefix(key, "pycket:s:{") || !strings.HasSuffix(key, "}") {
+			t.Errorf("the key is %q", key)
+		}
+		handle := key[len("pycket:s:"):]
+		if diff := cmp.Diff([]string{"pycket:m:" + handle, "pycket:n:" + handle}, slices.Sorted(slices.Values(server.Keys(1)))); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		session := server.Hash(0, key)
+		record := session["pycket:id"]
+		id := idOf(t, b.cookie())
+		line, all := sha256.Sum256(append([]byte("pycket handle "), id[:12]...)), sha256.Sum256(id)
+		if want := "{" + base64.RawURLEncoding.EncodeToString(line[:12]) + "}"; handle != want {
+			t.Errorf("the handle is %s, want %s", handle, want)
+		}
+		if want := base64.RawURLEncoding.EncodeToString(all[:16]); record[:22] != want {
+			t.Errorf("the verifier is %s, want %s", record[:22], want)
+		}
+		delete(session, "pycket:id")
+		if diff := cmp.Diff(map[string]string{"foo": `"bar"`, "n": `"<1>"`, "count": "41"}, session); diff != "" {
+			t.Errorf("session (-want +got):\n%s", diff)
+		}
+		if diff := cmp.Diff(map[string]string{"saved": `"it is"`}, server.Hash(1, "pycket:n:"+handle)); diff != "" {
+			t.Errorf("notifications (-want +got):\n%s", diff)
+		}
+		messages, _ := redis.Strings(server.Do(1, "LRANGE", "pycket:m:"+handle, 0, -1), nil)
+		if diff := cmp.Diff([]string{`{"level":"info","text":"first"}`, `{"level":"error","text":"second"}`}, messages); diff != "" {
+			t.Errorf("messages (-want +got):\n%s", diff)
+		}
+		var created, size int64
+		if _, err := fmt.Sscanf(record[22:], "%13d1%d", &created, &size); err != nil || created < before-1000 || created > time.Now().UnixMilli()+1000 {
+			t.Errorf("the record is %q: %v", record, err)
+		}
+		want := int64(len(`foo"bar"n"<1>"count41saved"it is"{"level":"info","text":"first"}{"level":"error","text":"second"}`))
+		if size != want {
+			t.Errorf("the record counts %d bytes, want %d", size, want)
+		}
+	})
+}
+
+// After every operation, no key is without a TTL, and none outlives the idle timeout.
+func TestEveryKeyExpires(t *testing.T) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		s := settings(server)
+		s.IdleTimeout = time.Hour
+		site := newSite(t, s)
+		check := func(op string) {
+			t.Helper()
+			for db := range 2 {
+				for _, key := range server.Keys(db) {
+					if left := server.Do(db, "PTTL", key).(int64); left <= 0 || left > time.Hour.Milliseconds() {
+						t.Errorf("after %s, %s has a TTL of %d ms", op, key, left)
+					}
+				}
+			}
+		}
+		for _, op := range everyOperation {
+			b := site.browser()
+			b.do(op)
+			check(op + " by a stranger")
+			b.must("set:a:b", "inc:n:1", "note:a:b", "add:i:t")
+			b.must(op)
+			check(op)
+			b.do(op)
+			check(op + " again")
+		}
+	})
+}
+
+// Writes renew the idle timeout, reads at most once per tenth of it, and notifications live as long as
+// their session.
+func TestIdleTimeout(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
+		s := settings(server)
+		s.IdleTimeout = 1000 * time.Second
+		site := newSite(t, s)
+		b := site.browser()
+		b.must("set:a:b", "note:a:b", "note:b:c", "add:i:t")
+		key := server.OnlyKey()
+		handle := strings.TrimPrefix(key, "pycket:s:")
+		left := func() (list []int64) {
+			for db, key := range map[int]string{0: key, 1: "pycket:n:" + handle} {
+				list = append(list, (server.Do(db, "PTTL", key).(int64)+999)/1000)
+			}
+			return append(list, (server.Do(1, "PTTL", "pycket:m:"+handle).(int64)+999)/1000)
+		}
+		set := func(seconds int) {
+			server.Do(0, "EXPIRE", key, seconds)
+			server.Do(1, "EXPIRE", "pycket:n:"+handle, seconds)
+			server.Do(1, "EXPIRE", "pycket:m:"+handle, seconds)
+		}
+		for _, read := range []string{"get:a", "has:a", "keys", "peek:a", "nhas:a", "nkeys", "take:none"} {
+			set(950)
+			b.must(read)
+			for _, seconds := range left() {
+				if seconds > 950 {
+					t.Errorf("%s has renewed after less than a tenth: %v", read, left())
+				}
+			}
+			set(890)
+			b.must(read)
+			for _, seconds := range left() {
+				if seconds < 999 {
+					t.Errorf("%s has not renewed after more than a tenth: %v", read, left())
+				}
+			}
+		}
+		for _, write := range []string{"set:a:b", "setmany:a:b:c:d", "inc:n:1", "update:n", "delete:x", "rotate", "note:a:b", "add:i:t"} {
+			set(950)
+			b.must(write)
+			for _, seconds := range left() {
+				if seconds < 999 {
+					t.Errorf("%s has not renewed: %v", write, left())
+				}
+			}
+		}
+	})
+}
+
+// AbsoluteTimeout is not outlived, by renewal, writes or rotation, and counts from when the session began.
+func TestAbsoluteTimeout(t *testing.T) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		s := settings(server)
+		s.IdleTimeout, s.AbsoluteTimeout = 1000*time.Second, 3000*time.Second
+		site := newSite(t, s)
+		b := site.browser()
+		b.must("set:a:b", "note:a:b")
+		key := server.OnlyKey()
+		began := func(ago time.Duration) { // moves the beginning of the session
+			record := []byte(server.Hash(0, key)["pycket:id"])
+			copy(record[22:35], fmt.Sprintf("%013d", time.Now().Add(-ago).UnixMilli()))
+			server.Do(0, "HSET", key, "pycket:id", record)
+		}
+		for _, op := range []string{"set:a:b", "inc:n:1", "update:n", "rotate", "note:a:b", "get:a", "delete:x"} {
+			server.Do(0, "PEXPIRE", key, 100_000)
+			began(2500 * time.Second)
+			b.must(op)
+			if left := server.Do(0, "PTTL", key).(int64); left > 500_500 || left < 490_000 {
+				t.Errorf("%s: %d ms are left, and the session may have 500 000", op, left)
+			}
+		}
+		for _, op := range []string{"set:a:late", "get:a", "take:a"} {
+			server.Do(0, "FLUSHALL")
+			b := site.browser()
+			b.must("set:a:b", "note:a:b")
+			key = server.OnlyKey()
+			began(3001 * time.Second)
+			_, list := b.do(op)
+			if list[0].Value != nil && list[0].Value != "" {
+				t.Errorf("%s, after the end: %v", op, list)
+			}
+			if slices.Contains(server.Keys(0), key) {
+				t.Errorf("%s, after the end: the session still stands", op)
+			}
+		}
+	})
+}
+
+// What somebody else has put under a session's key is an error or no session, and never a panic.
+func TestForeignKeys(t *testing.T) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		site := newSite(t, settings(server))
+		b := site.browser()
+		b.must("set:a:b")
+		key := server.OnlyKey()
+		server.Do(0, "DEL", key)
+		server.Do(0, "RPUSH", key, "of another type")
+		_, list := b.do("get:a", "set:a:b")
+		for _, o := range list {
+			if !strings.Contains(o.Err, "pycket: ") || !strings.Contains(o.Err, `"a"`) || !strings.Contains(o.Err, "another Redis type") {
+				t.Errorf("a list: %v", o)
+			}
+		}
+		server.Do(0, "DEL", key)
+		server.Do(0, "HSET", key, "a", `"foreign"`)
+		b.want([]outcome{{Value: ""}, {Value: []any{}}}, "get:a", "keys")
+		if server.Do(0, "PTTL", key).(int64) != -1 {
+			t.Error("the foreign key was touched")
+		}
+		b.must("set:a:mine")
+		if got := server.Hash(0, key); got["a"] != `"foreign"` {
+			t.Errorf("the foreign key has become %v", got)
+		}
+	})
+}
+
+// A value that can't be decoded is an error that names it; the others stay readable.
+func TestSpoiltValues(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
+		site := newSite(t, settings(server))
+		b := site.browser()
+		b.must("setmany:a:good:b:good")
+		server.Do(0, "HSET", server.OnlyKey(), "a", "{spoilt", "c", "")
+		_, list := b.do("get:a", "get:b", "get:c", "keys", "delete:a", "get:a")
+		for i, name := range map[int]string{0: `"a"`, 2: `"c"`} {
+			if !strings.HasPrefix(list[i].Err, "pycket: get "+name+": ") || strings.Contains(list[i].Err, "spoilt") {
+				t.Errorf("%s: %v", name, list[i])
+			}
+		}
+		if list[1].Value != "good" || list[4].Err != "" || list[5].Err != "" {
+			t.Errorf("the others: %v", list)
+		}
+		server.Do(1, "RPUSH", strings.Replace(server.OnlyKey(), ":s:", ":m:", 1), "x")
+		b.must("add:i:t")
+		server.Do(1, "RPUSH", strings.Replace(server.OnlyKey(), ":s:", ":m:", 1), "spoilt")
+		if _, list := b.do("drain"); list[0].Value != "i=t" || !strings.Contains(list[0].Err, "2 messages") {
+			t.Errorf("messages: %v", list)
+		}
+	})
+}
+
+// tour uses everything the library has, faults included.
+func tour(t *testing.T, site *site, server *redistest.Server) (cookies []string) {
+	t.Helper()
+	b := site.browser()
+	for _, op := range everyOperation {
+		b.do("set:a:STORED", "note:a:STORED", "add:i:STORED", op)
+		cookies = append(cookies, b.cookie())
+		b.do(op)
+	}
+	server.Do(0, "FLUSHALL")
+	b.must("set:a:STORED", "note:a:STORED")
+	b.do("number:a", "inc:a:1", "set:pycket:STORED")
+	server.Do(0, "HSET", server.OnlyKey(), "a", "{STORED")
+	b.do("get:a", "update:a")
+	for _, value := range hostileCookies(t, b.cookie()) {
+		raw(t, site, "op=get:a&op=set:a:STORED", "PYCKET_ID="+value)
+	}
+	return append(cookies, b.cookie())
+}
+
+// secretsOf are all forms of ids that must stay between the browser and the application.
+func secretsOf(t *testing.T, cookies []string) (list []string) {
+	t.Helper()
+	for _, cookie := range cookies {
+		if cookie == "" {
+			continue
+		}
+		id := idOf(t, cookie)
+		list = append(list, cookie, string(id), string(id[:12]), string(id[12:]), fmt.Sprintf("%x", id[:12]), fmt.Sprintf("%x", id[12:]),
+			base64.RawURLEncoding.EncodeToString(id[:12]), base64.RawURLEncoding.EncodeToString(id[12:])[:20],
+			strings.Split(string(must(t, cookie)), "|")[1])
+	}
+	if len(list) < 20 {
+		t.Fatal("the tour made too few sessions")
+	}
+	return append(list, secret)
+}
+
+// The id in the cookie appears nowhere in Redis: not in a key, a value, an argument.
+func TestIDIsNotInRedis(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
+		proxy, s := proxied(t, server)
+		site := newSite(t, s)
+		var monitored bytes.Buffer
+		if !server.Embedded() { // miniredis has no MONITOR
+			c, err := redis.Dial("tcp", server.Addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Do("MONITOR"); err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				for {
+					line, err := redis.String(c.Receive())
+					if err != nil {
+						return
+					}
+					monitored.WriteString(line)
+					if strings.Contains(line, "the end of the tour") {
+						return
+					}
+				}
+			}()
+			defer func() { c.Close() }()
+			cookies := tour(t, site, server)
+			server.Do(0, "ECHO", "the end of the tour")
+			<-done
+			if !strings.Contains(monitored.String(), "EVALSHA") {
+				t.Error("MONITOR saw nothing")
+			}
+			for _, hidden := range secretsOf(t, cookies) {
+				if strings.Contains(monitored.String(), hidden) {
+					t.Errorf("%q was seen by MONITOR", hidden)
+				}
+			}
+		}
+		cookies := tour(t, site, server)
+		for _, hidden := range secretsOf(t, cookies) {
+			if strings.Contains(proxy.Sent(), hidden) {
+				t.Errorf("%q was sent to Redis", hidden)
+			}
+		}
+	})
+}
+
+// Neither ids nor what is stored appear in logs, at debug level, or in errors.
+func TestNothingIsLogged(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
+		var log bytes.Buffer
+		s := settings(server)
+		s.Logger = slog.New(slog.NewTextHandler(&lockedWriter{w: &log}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		var answers strings.Builder
+		site := newSite(t, s)
+		inner := site.Config.Handler
+		site.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			recording := &recordingWriter{ResponseWriter: w}
+			inner.ServeHTTP(recording, r)
+			answers.WriteString(recording.body.String())
+		})
+		cookies := tour(t, site, server)
+		if !server.Embedded() {
+			server.Kill()
+			site.browser().do("set:a:STORED")
+		}
+		for _, hidden := range append(secretsOf(t, cookies), "STORED") {
+			if strings.Contains(log.String(), hidden) {
+				t.Errorf("%q was logged", hidden)
+			}
+			for _, line := range strings.SplitAfter(answers.String(), "}") {
+				if strings.Contains(line, `"err"`) && strings.Contains(strings.SplitN(line, `"err"`, 2)[1], hidden) && !strings.Contains(line, "reserved") {
+					t.Errorf("%q is in an error: %s", hidden, line)
+				}
+			}
+		}
+	})
+}
+
+type recordingWriter struct {
+	http.ResponseWriter
+	body strings.Builder
+}
+
+func (w *recordingWriter) Write(p []byte) (int, error) {
+	w.body.Write(p)
+	return w.ResponseWriter.Write(p)
+}
+
+// Nobody leaves a record behind who only reads or logs out.
+func TestStrangersLeaveNothing(t *testing.T) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		site := newSite(t, settings(server))
+		client := newBrowser(t, site.URL)
+		client.client.Jar = nil
+		parallel(8, func(int) {
+			for range 1250 {
+				a, _, err := client.try("get:a", "keys", "take:a", "drain", "rotate", "destroy")
+				if err != nil || a.setsCookie() {
+					t.Error(a, err)
+				}
+			}
+		})
+		if n := server.Size(); n != 0 {
+			t.Errorf("10 000 strangers left %d keys", n)
+		}
+	})
+}

@@ -1,0 +1,931 @@
+package pycket_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/pycket/pycket"
+	"github.com/pycket/pycket/internal/redistest"
+)
+
+func TestLogin(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
+		proxy, s := proxied(t, server)
+		site := newSite(t, s)
+		b := site.browser()
+		site.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+			s.Set("cart", "kept")
+			n.Set("note", "kept")
+			s.Increment("counts", 1)
+		})
+		before := b.cookie()
+		began := time.Now().Add(-time.Second)
+		login := func(s *pycket.SessionManager) {
+			trips := proxy.Trips(func() {
+				noError(t, s.Login("ann", pycket.Values{"name": "Ann", "role": "admin"}))
+			})
+			if trips > 1 {
+				t.Errorf("Login took %d round trips", trips)
+			}
+			user, err := s.User()
+			name, nameErr := pycket.Get(s, "name", "")
+			if user != "ann" || name != "Ann" || err != nil || nameErr != nil {
+				t.Errorf("in the same request: %q, %q, %v, %v", user, name, err, nameErr)
+			}
+		}
+		signIn(t, site, "warm") // Redis has then seen the script
+		site.use(b, func(s *pycket.SessionManager) { login(s) })
+		if b.cookie() == before {
+			t.Error("the id is the old one")
+		}
+		user, at := who(t, site, b)
+		if user != "ann" || at.Before(began) || at.After(time.Now().Add(time.Second)) {
+			t.Errorf("%q, authenticated at %v", user, at)
+		}
+		site.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+			cart, _ := pycket.Get(s, "cart", "")
+			role, _ := pycket.Get(s, "role", "")
+			note, _ := pycket.Get(n, "note", "")
+			keys, _ := s.Keys()
+			if cart != "kept" || note != "kept" || role != "admin" || len(keys) != 4 {
+				t.Errorf("%q, %q, %q, %q", cart, note, role, keys)
+			}
+		})
+		stale := b.with(before)
+		if user, _ := who(t, site, stale); user != "" {
+			t.Error("the id of before the login is logged in")
+		}
+
+		// On a first visit, and once more for another account; SetUser needs no new id.
+		b = site.browser()
+		site.use(b, func(s *pycket.SessionManager) { login(s) })
+		if len(list(t, site, "ann")) != 2 {
+			t.Errorf("ann has %v", list(t, site, "ann"))
+		}
+		site.works(b, func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { return s.SetUser("bob") })
+		cookie := b.cookie()
+		if user, at := who(t, site, b); user != "bob" || !at.IsZero() || b.cookie() != cookie {
+			t.Errorf("after SetUser: %q, %v", user, at)
+		}
+		if len(list(t, site, "ann")) != 1 || len(list(t, site, "bob")) != 1 {
+			t.Errorf("ann has %v, bob %v", list(t, site, "ann"), list(t, site, "bob"))
+		}
+		site.works(b, func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { return s.SetUser("") })
+		if user, _ := who(t, site, b); user != "" || len(list(t, site, "bob")) != 0 {
+			t.Errorf("after SetUser of nobody: %q, %v", user, list(t, site, "bob"))
+		}
+	})
+}
+
+func TestLoginRefusals(t *testing.T) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		site := newSite(t, settings(server))
+		b := site.browser()
+		a := site.visit(b, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			wantError(t, s.Login("", nil), nil, "login", "empty")
+			wantError(t, s.Login(strings.Repeat("x", 1025), nil), pycket.ErrTooLarge, "login")
+			wantError(t, s.Login("ann", pycket.Values{"pycket:user": "bob"}), pycket.ErrReserved, "login")
+			wantError(t, s.Login("ann", pycket.Values{"a": make(chan int)}), nil, "login", "chan int")
+			wantError(t, s.Remember(-1), nil, "remember", "use 1s or more")
+			w.WriteHeader(http.StatusOK)
+			wantError(t, s.Login("ann", nil), pycket.ErrHeadersSent, "login")
+			wantError(t, s.SetUser("ann"), pycket.ErrHeadersSent, "set user")
+			wantError(t, s.Remember(time.Hour), pycket.ErrHeadersSent, "remember")
+		})
+		if a.setsCookie() || server.Size() != 0 {
+			t.Error("something was stored")
+		}
+		b = signIn(t, site, "ann")
+		site.visit(b, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			w.WriteHeader(http.StatusOK)
+			wantError(t, s.Login("bob", nil), pycket.ErrHeadersSent, "login")
+		})
+		if user, _ := who(t, site, b); user != "ann" {
+			t.Errorf("the account has become %q", user)
+		}
+		for _, handle := range []string{"", "short", "}{aaaaaaaaaaaaaa", strings.Repeat("a", 17)} {
+			wantError(t, site.app.Revoke(t.Context(), handle), nil, "revoke", "not a handle")
+			_, err := site.app.RevokeUser(t.Context(), "ann", handle)
+			wantError(t, err, nil, "revoke user", "not a handle")
+		}
+	})
+}
+
+func TestYourDevices(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
+		proxy, s := proxied(t, server)
+		site := newSite(t, s)
+		began := time.Now()
+		browsers := []*browser{signIn(t, site, "ann"), signIn(t, site, "ann"), signIn(t, site, "ann")}
+		other := signIn(t, site, "bob")
+		var infos []pycket.SessionInfo
+		site.visit(browsers[1], func(_ http.ResponseWriter, r *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			s.Set("used", true)
+			var err error
+			if infos, err = site.app.Sessions(r.Context(), "ann"); err != nil {
+				t.Error(err)
+			}
+		})
+		near := cmpopts.EquateApproxTime(5 * time.Second)
+		want := pycket.SessionInfo{Created: began, LastSeen: began, SignedIn: began, UserAgent: "Go-http-client/1.1"}
+		for i, info := range infos {
+			if len(info.Handle) != 16 || strings.Contains(browsers[i].cookie(), info.Handle) {
+				t.Errorf("handle %q", info.Handle)
+			}
+			want.Handle, want.Current = info.Handle, i == 1
+			if diff := cmp.Diff(want, info, near); diff != "" {
+				t.Errorf("session %d (-want +got):\n%s", i, diff)
+			}
+		}
+		if len(infos) != 3 {
+			t.Fatalf("ann has %d sessions", len(infos))
+		}
+
+		// A handle stays the same after a rotation, and revoking by it is at once.
+		site.works(browsers[0], func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { return s.Rotate() })
+		revoke := func() {
+			noError(t, site.app.Revoke(t.Context(), infos[0].Handle))
+		}
+		revoke() // Redis has then seen the script
+		if trips := proxy.Trips(revoke); trips != 1 {
+			t.Errorf("Revoke took %d round trips", trips)
+		}
+		if user, _ := who(t, site, browsers[0]); user != "" {
+			t.Error("a revoked session is logged in")
+		}
+		if trips := proxy.Trips(func() { infos = list(t, site, "ann") }); trips > 2 || len(infos) != 2 {
+			t.Errorf("Sessions took %d round trips, and ann has %d", trips, len(infos))
+		}
+
+		n, err := site.app.RevokeUser(t.Context(), "ann", infos[1].Handle)
+		if n != 1 || err != nil {
+			t.Errorf("%d sessions were ended: %v", n, err)
+		}
+		if trips := proxy.Trips(func() { n, err = site.app.RevokeUser(t.Context(), "ann", infos[1].Handle) }); trips > 2 || n != 0 || err != nil {
+			t.Errorf("again: %d in %d round trips: %v", n, trips, err)
+		}
+		for i, want := range []string{"", "", "ann"} {
+			if user, _ := who(t, site, browsers[i]); user != want {
+				t.Errorf("browser %d is %q, want %q", i, user, want)
+			}
+		}
+		if user, _ := who(t, site, other); user != "bob" {
+			t.Errorf("bob is %q", user)
+		}
+		if n, err := site.app.RevokeUser(t.Context(), "ann"); n != 1 || err != nil || len(list(t, site, "ann")) != 0 {
+			t.Errorf("%d, %v, left: %v", n, err, list(t, site, "ann"))
+		}
+		for _, key := range server.Keys(0) {
+			if strings.HasPrefix(key, "pycket:u:") && len(list(t, site, "bob")) != 1 {
+				t.Errorf("%s is left", key)
+			}
+		}
+	})
+}
+
+// A revoke by somebody else, while a request is under way: as with Destroy.
+func TestInFlightRevoke(t *testing.T) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		site := newSite(t, settings(server))
+		for name, revoke := range map[string]func() error{
+			"Revoke": func() error {
+				infos, err := site.app.Sessions(t.Context(), "ann")
+				if err == nil {
+					err = site.app.Revoke(t.Context(), infos[0].Handle)
+				}
+				return err
+			},
+			"RevokeUser": func() error { _, err := site.app.RevokeUser(t.Context(), "ann"); return err },
+		} {
+			for _, before := range []string{"get:a", "nhas:x", ""} {
+				for _, late := range lateWrites {
+					t.Run(fmt.Sprint(name, " ", before, " ", late), func(t *testing.T) {
+						server.Do(0, "FLUSHALL")
+						b := site.browser()
+						b.must("login:ann", "set:a:before", "note:x:y", "add:i:t")
+						old := b.cookie()
+						ops := []string{"hold", late}
+						if before != "" {
+							ops = append([]string{before}, ops...)
+						}
+						slow := b.tab()
+						a, list := site.whileHeld(slow, ops, func() {
+							noError(t, revoke())
+						})
+						if a.setsCookie() || len(list) == 0 || list[len(list)-1].Err != "ErrGone" {
+							t.Errorf("%v, cookie set: %v", list, a.setsCookie())
+						}
+						wantAnonymous(t, site, old)
+						wantNothingLeft(t, server)
+					})
+				}
+			}
+		}
+	})
+}
+
+// A login by a request that began after its session had ended starts a fresh one: no need to wait for the requests
+// that may still be on their way.
+func TestLoginAfterEnd(t *testing.T) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		s := settings(server)
+		s.MaxSessionsPerUser = 1
+		site := newSite(t, s)
+		for ending, end := range map[string]func(b *browser) error{
+			"destroyed":    func(b *browser) error { b.tab().must("destroy"); return nil },
+			"revoked":      func(*browser) error { return revokeFirst(t, site, "ann") },
+			"user revoked": func(*browser) error { _, err := site.app.RevokeUser(t.Context(), "ann"); return err },
+			"pushed out":   func(*browser) error { site.browser().must("login:ann"); return nil },
+		} {
+			for _, before := range [][]string{{}, {"user"}, {"destroy"}, {"user", "destroy"}, {"user", "take:waiting"}} {
+				t.Run(fmt.Sprint(ending, before), func(t *testing.T) {
+					server.Do(0, "FLUSHALL")
+					b := site.browser()
+					b.must("signin:ann:a:before", "remember", "note:waiting:note")
+					old := b.cookie()
+					if err := end(b); err != nil {
+						t.Fatal(err)
+					}
+					late := b.tab()
+					for _, write := range []string{"set:a:late", "setuser:ann", "rotate", "remember", "note:x:y"} { // these may have been on their way
+						if a := late.want([]outcome{{Err: "ErrGone"}}, write); a.setsCookie() {
+							t.Errorf("%s sets a cookie", write)
+						}
+					}
+					var list []outcome
+					ops := append(slices.Clone(before), "login:ann", "set:b:c", "get:a", "user")
+					for began := time.Now(); ; { // Redis's clock tells milliseconds, and not which came first in one
+						var a answer
+						a, list = b.do(ops...)
+						if list[len(before)].Err == "" {
+							if line := strings.Join(a.header["Set-Cookie"], "\n"); strings.Count(line, "PYCKET_ID") != 1 || strings.Contains(line, "Max-Age") {
+								t.Errorf("Set-Cookie: %q", line)
+							}
+							break
+						}
+						if a.setsCookie() || time.Since(began) > 2*time.Second {
+							t.Fatalf("%v after the end: %v, cookie set: %v", time.Since(began), list, a.setsCookie())
+						}
+					}
+					want := make([]outcome, len(before), len(ops))
+					for i, op := range before {
+						if op != "destroy" {
+							want[i].Value = ""
+						}
+					}
+					if diff := cmp.Diff(append(want, outcome{}, outcome{}, outcome{Value: ""}, outcome{Value: "ann"}), list); diff != "" {
+						t.Errorf("%q (-want +got):\n%s", ops, diff)
+					}
+					b.want([]outcome{{Value: "ann"}, {Value: []any{"b"}}, {Value: []any{}}}, "user", "keys", "nkeys")
+					if keyOf(idOf(t, b.cookie())) == keyOf(idOf(t, old)) {
+						t.Error("the line is the old one")
+					}
+					wantAnonymous(t, site, old)
+					if infos, err := site.app.Sessions(t.Context(), "ann"); len(infos) != 1 || err != nil {
+						t.Errorf("ann has %v: %v", infos, err)
+					}
+				})
+			}
+			for _, ops := range [][]string{{"hold", "login:ann"}, {"hold", "user", "login:ann"}, {"hold", "destroy", "login:ann"}, {"user", "hold", "destroy", "login:ann"}} {
+				t.Run(fmt.Sprint(ending, " under way ", ops), func(t *testing.T) {
+					server.Do(0, "FLUSHALL")
+					b := site.browser()
+					b.must("login:ann", "set:a:before")
+					slow := b.tab()
+					a, list := site.whileHeld(slow, ops, func() {
+						noError(t, end(b))
+					})
+					if a.setsCookie() || list[len(list)-1].Err != "ErrGone" {
+						t.Errorf("%v, cookie set: %v", list, a.setsCookie())
+					}
+				})
+			}
+		}
+
+		// A browser may have another id of the same session by now: then a login waits like any write.
+		b := site.browser()
+		b.must("set:cart:full")
+		late := b.tab()
+		b.must("login:ann")
+		if a := late.want([]outcome{{Err: "ErrGone"}}, "login:ann"); a.setsCookie() {
+			t.Error("a login that may have been on its way sets a cookie")
+		}
+		b.want([]outcome{{Value: "full"}}, "get:cart")
+
+		// Destroy and then Login, in one request.
+		old := b.cookie()
+		if a := b.want([]outcome{{}, {}, {Value: ""}, {Value: "bob"}}, "destroy", "login:bob", "get:cart", "user"); len(a.header["Set-Cookie"]) != 1 {
+			t.Errorf("Set-Cookie: %q", a.header["Set-Cookie"])
+		}
+		b.want([]outcome{{Value: "bob"}, {Value: []any{}}}, "user", "keys")
+		wantAnonymous(t, site, old)
+	})
+}
+
+// Whoever signs in does not get what the account before has left: values, notifications and all that is known of
+// its browser. What a stranger has put into the cart stays.
+func TestAccountChanges(t *testing.T) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		s := settings(server)
+		s.MaxSessionBytes = 4 << 10
+		site := newSite(t, s)
+		record := func(b *browser) string { return server.Hash(0, keyOf(idOf(t, b.cookie())))["pycket:id"] }
+		visit := func(b *browser, agent string, use func(s *pycket.SessionManager, n *pycket.NotificationManager) error) {
+			t.Helper()
+			site.act = func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+				noError(t, use(s, n))
+			}
+			r, err := http.NewRequest("GET", site.URL, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("User-Agent", agent)
+			if _, err := b.send(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		type contents struct {
+			User, Text string
+			Names      []string
+			Notes      []string
+			Messages   int
+		}
+		look := func(s *pycket.SessionManager, n *pycket.NotificationManager) (c contents) {
+			t.Helper()
+			var errs [5]error
+			c.User, errs[0] = s.User()
+			c.Names, errs[1] = s.Keys()
+			c.Text, errs[2] = pycket.Get(s, "address", "")
+			c.Notes, errs[3] = n.Keys()
+			messages, err := n.Drain()
+			c.Messages, errs[4] = len(messages), err
+			noError(t, errors.Join(errs[:]...))
+			return c
+		}
+		many := pycket.Values{} // HDEL by more than one step
+		for i := range 250 {
+			many[fmt.Sprint(i)] = i
+		}
+		first := func(s *pycket.SessionManager, n *pycket.NotificationManager) error {
+			return errors.Join(s.Login("ann", pycket.Values{"address": "Ann's"}), s.SetMany(many), n.Set("waiting", "for Ann"), n.Add("info", "for Ann"))
+		}
+		for name, change := range map[string]struct {
+			do    func(s *pycket.SessionManager) error
+			want  contents
+			bytes int // of names and values
+		}{
+			"Login":             {func(s *pycket.SessionManager) error { return s.Login("bob", nil) }, contents{User: "bob"}, 0},
+			"Login with values": {func(s *pycket.SessionManager) error { return s.Login("bob", pycket.Values{"1": "own"}) }, contents{User: "bob", Names: []string{"1"}}, 6},
+			"SetUser":           {func(s *pycket.SessionManager) error { return s.SetUser("bob") }, contents{User: "bob"}, 0},
+			"SetUser to nobody": {func(s *pycket.SessionManager) error { return s.SetUser("") }, contents{}, 0},
+			"nobody between":    {func(s *pycket.SessionManager) error { return errors.Join(s.SetUser(""), s.Login("bob", nil)) }, contents{User: "bob"}, 0},
+			"a large value": {func(s *pycket.SessionManager) error {
+				return s.Login("bob", pycket.Values{"large": strings.Repeat("x", 3800)})
+			}, contents{User: "bob", Names: []string{"large"}}, 3800 + 7},
+		} {
+			for _, read := range []bool{false, true} {
+				t.Run(fmt.Sprint(name, ", read before: ", read), func(t *testing.T) {
+					server.Do(0, "FLUSHALL")
+					b := site.browser()
+					visit(b, "Ann's", first)
+					if change.want.Names == nil {
+						change.want.Names = []string{}
+					}
+					change.want.Notes = []string{}
+					visit(b, "Bob's", func(s *pycket.SessionManager, n *pycket.NotificationManager) error {
+						if read {
+							if c := look(s, n); c.Text != "Ann's" || len(c.Names) != 251 || c.Messages != 1 {
+								t.Errorf("before: %v", c)
+							}
+						}
+						if err := change.do(s); err != nil {
+							return err
+						}
+						if diff := cmp.Diff(change.want, look(s, n)); diff != "" {
+							t.Errorf("in the same request (-want +got):\n%s", diff)
+						}
+						return nil
+					})
+					visit(b, "Bob's", func(s *pycket.SessionManager, n *pycket.NotificationManager) error {
+						if diff := cmp.Diff(change.want, look(s, n)); diff != "" {
+							t.Errorf("in the next (-want +got):\n%s", diff)
+						}
+						return nil
+					})
+					if keys := server.Keys(1); len(keys) != 0 {
+						t.Errorf("notifications are left: %q", keys)
+					}
+					if got := record(b)[36:]; got != fmt.Sprint(change.bytes) {
+						t.Errorf("it takes %s bytes, want %d", got, change.bytes)
+					}
+					if infos := list(t, site, "ann"); len(infos) != 0 {
+						t.Errorf("ann has %v", infos)
+					}
+					if infos := list(t, site, "bob"); change.want.User == "bob" && (len(infos) != 1 || infos[0].UserAgent != "Bob's") {
+						t.Errorf("bob has %v", infos)
+					}
+					visit(b, "Bob's", func(s *pycket.SessionManager, n *pycket.NotificationManager) error {
+						err := errors.Join(n.Set("own", "note"), n.Add("info", "own"))
+						if c := look(s, n); !slices.Equal(c.Notes, []string{"own"}) || c.Messages != 1 {
+							t.Errorf("notifications of his own: %v", c)
+						}
+						return err
+					})
+				})
+			}
+		}
+
+		t.Run("refused", func(t *testing.T) { // nothing is changed
+			server.Do(0, "FLUSHALL")
+			b := site.browser()
+			visit(b, "Ann's", first)
+			before := record(b)
+			visit(b, "Bob's", func(s *pycket.SessionManager, n *pycket.NotificationManager) error {
+				wantError(t, s.Login("bob", pycket.Values{"large": strings.Repeat("x", 4<<10)}), pycket.ErrTooLarge, "login")
+				if c := look(s, n); c.User != "ann" || c.Text != "Ann's" || len(c.Names) != 251 || len(c.Notes) != 1 || c.Messages != 1 {
+					t.Errorf("%v", c)
+				}
+				return n.Add("info", "for Ann")
+			})
+			if got := record(b); got != before {
+				t.Errorf("the record is %q, was %q", got, before)
+			}
+		})
+		t.Run("the same account", func(t *testing.T) {
+			server.Do(0, "FLUSHALL")
+			b := site.browser()
+			visit(b, "a stranger's", func(s *pycket.SessionManager, n *pycket.NotificationManager) error {
+				return errors.Join(s.Set("cart", "full"), n.Add("info", "for whoever signs in"))
+			})
+			visit(b, "Ann's", func(s *pycket.SessionManager, n *pycket.NotificationManager) error {
+				return errors.Join(first(s, n), s.Login("ann", nil), s.SetUser("ann"))
+			})
+			visit(b, "Ann's", func(s *pycket.SessionManager, n *pycket.NotificationManager) error {
+				if c := look(s, n); c.User != "ann" || c.Text != "Ann's" || len(c.Names) != 252 || len(c.Notes) != 1 || c.Messages != 2 {
+					t.Errorf("%v", c)
+				}
+				return nil
+			})
+		})
+	})
+}
+
+// The list of an account heals itself: dead sessions are never listed, living ones always, and nothing is
+// left of those that expired.
+func TestAccountListHeals(t *testing.T) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		site := newSite(t, settings(server))
+		signIn(t, site, "ann")
+		listKey := ""
+		for _, key := range server.Keys(0) {
+			if strings.HasPrefix(key, "pycket:u:") {
+				listKey = key
+			}
+		}
+		dead := 100_000
+		if server.Embedded() {
+			dead = 3_000 // miniredis is slow
+		}
+		args := []any{listKey}
+		for i := range dead { // sessions that expired
+			args = append(args, i, fmt.Sprintf("%016d", i))
+			if len(args) > 10_000 {
+				server.Do(0, "ZADD", args...)
+				args = args[:1]
+			}
+		}
+		if len(args) > 1 {
+			server.Do(0, "ZADD", args...)
+		}
+		if infos := list(t, site, "ann"); len(infos) != 1 {
+			t.Errorf("ann has %d sessions", len(infos))
+		}
+		if n := server.Do(0, "ZCARD", listKey).(int64); n != 1 {
+			t.Errorf("%d entries are left", n)
+		}
+
+		// A list that was lost comes back as its sessions are used; one whose sessions live on stays.
+		b := signIn(t, site, "bob")
+		for use, with := range map[string]func(s *pycket.SessionManager, n *pycket.NotificationManager){
+			"set":   func(s *pycket.SessionManager, _ *pycket.NotificationManager) { s.Set("a", 1) },
+			"get":   func(s *pycket.SessionManager, _ *pycket.NotificationManager) { s.Has("a") },
+			"peek":  func(_ *pycket.SessionManager, n *pycket.NotificationManager) { n.Has("a") },
+			"take":  func(_ *pycket.SessionManager, n *pycket.NotificationManager) { n.Delete("a") },
+			"drain": func(_ *pycket.SessionManager, n *pycket.NotificationManager) { n.Drain() },
+		} {
+			for _, key := range server.Keys(0) {
+				if strings.HasPrefix(key, "pycket:u:") && key != listKey {
+					server.Do(0, "DEL", key)
+				}
+			}
+			key := keyOf(idOf(t, b.cookie()))
+			server.Do(0, "HSET", key, "pycket:seen", 1) // a tenth of the idle timeout ago, and more
+			server.Do(0, "PEXPIRE", key, time.Hour.Milliseconds())
+			site.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+				with(s, n)
+			})
+			if infos := list(t, site, "bob"); len(infos) != 1 {
+				t.Errorf("after %s, bob has %d sessions", use, len(infos))
+			}
+		}
+		// Many living sessions come in several answers.
+		if !server.Embedded() {
+			for range 1100 {
+				signIn(t, site, "eve")
+			}
+			if infos := list(t, site, "eve"); len(infos) != 1100 {
+				t.Errorf("eve has %d sessions", len(infos))
+			}
+			keep := list(t, site, "eve")[1050].Handle
+			if n, err := site.app.RevokeUser(t.Context(), "eve", keep); n != 1099 || err != nil {
+				t.Errorf("%d were ended: %v", n, err)
+			}
+			if infos := list(t, site, "eve"); len(infos) != 1 || infos[0].Handle != keep {
+				t.Errorf("eve has %v", infos)
+			}
+		}
+		for _, key := range server.Keys(0) {
+			if left := server.Do(0, "PTTL", key).(int64); left <= 0 {
+				t.Errorf("%s has a TTL of %d", key, left)
+			}
+		}
+	})
+}
+
+func TestMaxSessionsPerUser(t *testing.T) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		s := settings(server)
+		s.MaxSessionsPerUser = 2
+		site := newSite(t, s)
+		var browsers []*browser
+		for range 4 {
+			browsers = append(browsers, signIn(t, site, "ann"))
+		}
+		for i, want := range []string{"", "", "ann", "ann"} {
+			if user, _ := who(t, site, browsers[i]); user != want {
+				t.Errorf("browser %d is %q, want %q", i, user, want)
+			}
+		}
+		// Dead sessions do not count.
+		server.Do(0, "DEL", "pycket:s:{"+list(t, site, "ann")[1].Handle+"}")
+		browsers = append(browsers, signIn(t, site, "ann"))
+		for i, want := range map[int]string{2: "ann", 3: "", 4: "ann"} {
+			if user, _ := who(t, site, browsers[i]); user != want {
+				t.Errorf("browser %d is %q, want %q", i, user, want)
+			}
+		}
+		parallel(8, func(int) { signInQuietly(site, "bob") })
+		if n := len(list(t, site, "bob")); n != 2 {
+			t.Errorf("bob has %d sessions after parallel logins", n)
+		}
+	})
+}
+
+func TestRemember(t *testing.T) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		s := settings(server)
+		s.IdleTimeout = time.Hour
+		site := newSite(t, s)
+		const month = 30 * 24 * time.Hour
+		b := site.browser()
+		a := site.use(b, func(s *pycket.SessionManager) {
+			noError(t, s.Set("a", "x"))
+			noError(t, s.Remember(month))
+		})
+		if line := strings.Join(a.header["Set-Cookie"], "\n"); strings.Count(line, "PYCKET_ID") != 1 || !strings.Contains(line, "Max-Age=2592000") {
+			t.Errorf("%q", line)
+		}
+		key := server.OnlyKey()
+		near := func(what string, want time.Duration) {
+			t.Helper()
+			if left := time.Duration(server.Do(0, "PTTL", key).(int64)) * time.Millisecond; left > want || left < want-time.Minute {
+				t.Errorf("%s: %v are left, want %v", what, left, want)
+			}
+		}
+		near("Remember", month)
+		for name, use := range map[string]func(*pycket.SessionManager){
+			"write":  func(s *pycket.SessionManager) { s.Set("b", 1) },
+			"read":   func(s *pycket.SessionManager) { s.Has("a") },
+			"rotate": func(s *pycket.SessionManager) { s.Rotate() },
+		} {
+			server.Do(0, "PEXPIRE", key, (month * 8 / 10).Milliseconds())
+			site.use(b, func(s *pycket.SessionManager) { use(s) })
+			near(name, month)
+		}
+
+		// The cookie is renewed once a tenth of its life has passed, and keeps its lifetime.
+		use := func(b *browser) answer {
+			return site.use(b, func(s *pycket.SessionManager) { s.Has("a") })
+		}
+		id := idOf(t, b.cookie())
+		for age, want := range map[time.Duration]bool{2 * 24 * time.Hour: false, 4 * 24 * time.Hour: true, 31 * 24 * time.Hour: false} {
+			a := use(b.with(signedFor(t, secret, "PYCKET_ID", id, age, month)))
+			if got := strings.Contains(strings.Join(a.header["Set-Cookie"], ""), "Max-Age=2592000"); got != want {
+				t.Errorf("a cookie %v old is renewed: %v, want %v", age, got, want)
+			}
+		}
+		untouched := site.visit(b.with(signedFor(t, secret, "PYCKET_ID", id, 4*24*time.Hour, month)),
+			func(http.ResponseWriter, *http.Request, *pycket.SessionManager, *pycket.NotificationManager) {})
+		if untouched.setsCookie() {
+			t.Error("an untouched session's cookie is renewed")
+		}
+
+		// But not if another request has rotated the id meanwhile.
+		due := b.with(signedFor(t, secret, "PYCKET_ID", id, 4*24*time.Hour, month))
+		a = site.visit(due, func(_ http.ResponseWriter, r *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			if found, err := s.Has("a"); !found || err != nil {
+				t.Error(found, err)
+			}
+			handleCookie(site, due.cookie(), func(s *pycket.SessionManager) {
+				noError(t, s.Rotate())
+			})
+		})
+		if a.setsCookie() {
+			t.Error("a renewed cookie replaces that of a newer id")
+		}
+
+		// 400 days are the most.
+		a = site.works(site.browser(), func(s *pycket.SessionManager, _ *pycket.NotificationManager) error {
+			return errors.Join(s.Set("a", "x"), s.Remember(1000*24*time.Hour))
+		})
+		if line := strings.Join(a.header["Set-Cookie"], "\n"); !strings.Contains(line, "Max-Age=34560000") {
+			t.Errorf("%q", line)
+		}
+	})
+}
+
+// Remember has returned nil, and then the browser can't be given the cookie that lasts: that leaves a trace, of which
+// a session that has ended meanwhile has no need.
+func TestRememberedCookieIsNotSent(t *testing.T) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		for name, test := range map[string]struct {
+			meanwhile func(site *site, b *browser)
+			want      string // in the log
+		}{
+			"nothing":       {func(*site, *browser) {}, ""},
+			"Redis fails":   {func(site *site, _ *browser) { site.app.Close() }, pycket.ErrUnavailable.Error()},
+			"a new id":      {func(_ *site, b *browser) { b.must("rotate") }, "new id"},
+			"the end":       {func(_ *site, b *browser) { b.must("destroy") }, ""},
+			"it is renewed": {func(_ *site, b *browser) { b.must("get:a") }, ""},
+		} {
+			t.Run(name, func(t *testing.T) {
+				log, logger := newJournal()
+				s := settings(server)
+				s.Logger = logger
+				site := newSite(t, s)
+				b := site.browser()
+				b.must("set:a:x")
+				tab := b.tab()
+				a, list := site.whileHeld(b, []string{"remember", "hold"}, func() { test.meanwhile(site, tab) })
+				if list[0].Err != "" {
+					t.Fatal(list)
+				}
+				lines := log.warnings(t)
+				if test.want == "" && len(lines) > 0 {
+					t.Errorf("the log: %s", log)
+				}
+				if test.want != "" && (len(lines) != 1 || lines[0].Level != "WARN" || !strings.Contains(log.String(), test.want) || a.setsCookie()) {
+					t.Errorf("a cookie is set: %v; the log: %s", a.setsCookie(), log)
+				}
+			})
+		}
+	})
+}
+
+// A persistent cookie of ExpiresDays is renewed like one of Remember.
+func TestPersistentCookieIsRenewed(t *testing.T) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		s := settings(server)
+		s.Cookies.ExpiresDays = 10
+		site := newSite(t, s)
+		b := site.browser()
+		b.must("set:a:b")
+		id := idOf(t, b.cookie())
+		old := b.with(signedFor(t, secret, "PYCKET_ID", id, 25*time.Hour, 240*time.Hour))
+		if a, _ := old.do("get:a"); !strings.Contains(strings.Join(a.header["Set-Cookie"], ""), "Max-Age=864000") {
+			t.Errorf("%q", a.header["Set-Cookie"])
+		}
+		if string(idOf(t, old.cookie())) != string(id) {
+			t.Error("the id has changed")
+		}
+
+		// A request that has not found the session alive does not ask for it, which may take long by then.
+		cookie := signedFor(t, secret, "PYCKET_ID", id, 25*time.Hour, 240*time.Hour)
+		if r := handleCookie(site, cookie, func(s *pycket.SessionManager) { s.Delete() }); r.Header.Get("Set-Cookie") != "" {
+			t.Errorf("after no operation: %q", r.Header["Set-Cookie"])
+		}
+	})
+}
+
+func TestAbsoluteTimeoutAndRemember(t *testing.T) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		s := settings(server)
+		s.AbsoluteTimeout = 2 * time.Hour
+		site := newSite(t, s)
+		b := signIn(t, site, "ann")
+		site.works(b, func(s *pycket.SessionManager, _ *pycket.NotificationManager) error {
+			return s.Remember(30 * 24 * time.Hour)
+		})
+		for _, key := range server.Keys(0) {
+			if left := server.Do(0, "PTTL", key).(int64); left > (2*time.Hour).Milliseconds() && !mayLag(server, key) {
+				t.Errorf("%s may stand %d ms", key, left)
+			}
+		}
+	})
+}
+
+// A session that is older than the absolute timeout, since that was set, is dead: the list doesn't show it.
+func TestAbsoluteTimeoutSetLater(t *testing.T) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		s := settings(server)
+		before := newSite(t, s)
+		b := signIn(t, before, "ann")
+		infos := list(t, before, "ann")
+		key := "pycket:s:{" + infos[0].Handle + "}"
+		record := server.Hash(0, key)["pycket:id"]
+		server.Do(0, "HSET", key, "pycket:id", fmt.Sprintf("%s%013d%s", record[:22], time.Now().Add(-3*time.Hour).UnixMilli(), record[35:]))
+		if n := len(list(t, before, "ann")); n != 1 {
+			t.Errorf("%d sessions without an absolute timeout", n)
+		}
+		s.AbsoluteTimeout = 2 * time.Hour
+		after := newSite(t, s)
+		if n := len(list(t, after, "ann")); n != 0 {
+			t.Errorf("%d sessions with one", n)
+		}
+		if user, _ := who(t, after, after.browser().with(b.cookie())); user != "" {
+			t.Errorf("%q is logged in", user)
+		}
+	})
+}
+
+func TestClearSiteData(t *testing.T) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		for _, on := range []bool{true, false} {
+			s := settings(server)
+			s.Cookies.ClearSiteData = on
+			site := newSite(t, s)
+			b := site.browser()
+			b.must("set:a:b")
+			a, _ := b.do("destroy")
+			if got := a.header.Get("Clear-Site-Data"); (got == `"cache", "storage"`) != on {
+				t.Errorf("set: %v, Clear-Site-Data: %q", on, got)
+			}
+		}
+	})
+}
+
+// Remember is for whoever has asked for it: not for a fresh session after an expired one, and not for the
+// next who logs in with this browser.
+func TestRememberIsNotInherited(t *testing.T) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		site := newSite(t, settings(server))
+		remembered := func() *browser {
+			b := site.browser()
+			site.works(b, func(s *pycket.SessionManager, _ *pycket.NotificationManager) error {
+				return errors.Join(s.Login("ann", nil), s.Remember(30*24*time.Hour))
+			})
+			return b
+		}
+		for name, next := range map[string]func(s *pycket.SessionManager) error{
+			"after expiry": func(s *pycket.SessionManager) error { server.Do(0, "FLUSHALL"); return s.Set("a", 1) },
+			"next login":   func(s *pycket.SessionManager) error { return s.Login("bob", nil) },
+		} {
+			t.Run(name, func(t *testing.T) {
+				server.Do(0, "FLUSHALL")
+				a := site.works(remembered(), func(s *pycket.SessionManager, _ *pycket.NotificationManager) error {
+					return next(s)
+				})
+				if line := a.header.Get("Set-Cookie"); line == "" || len(a.header["Set-Cookie"]) != 1 || strings.Contains(line, "Max-Age") {
+					t.Errorf("%q", a.header["Set-Cookie"])
+				}
+				for _, key := range server.Keys(0) {
+					if left := server.Do(0, "PTTL", key).(int64); left > (24*time.Hour).Milliseconds() && !strings.HasPrefix(key, "pycket:u:") { // a list may last longer
+						t.Errorf("%s stands for %d ms", key, left)
+					}
+				}
+			})
+		}
+	})
+}
+
+// Remember stays when the same account signs in again, as before something that matters, and holds for whoever signs in if
+// it was asked for in the same request.
+func TestRememberOutlivesLogin(t *testing.T) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		site := newSite(t, settings(server))
+		const month = 30 * 24 * time.Hour
+		for _, test := range []struct {
+			before, ops []string
+			want        bool
+		}{
+			{[]string{"login:ann", "remember"}, []string{"login:ann"}, true},
+			{[]string{"login:ann", "remember"}, []string{"login:ann", "login:ann"}, true},
+			{[]string{"login:ann", "remember"}, []string{"get:a", "remembered", "signin:ann:a:b"}, true},
+			{[]string{"login:ann", "remember"}, []string{"rotate", "login:ann", "rotate"}, true},
+			{[]string{"setuser:ann", "remember"}, []string{"login:ann"}, true},
+			{[]string{"login:ann", "remember"}, []string{"login:bob"}, false},
+			{[]string{"login:ann", "remember"}, []string{"login:bob", "login:ann"}, false},
+			{[]string{"login:ann", "remember"}, []string{"destroy", "login:ann"}, false},
+			{[]string{"set:a:b", "remember"}, []string{"login:ann"}, false},
+			{[]string{"set:a:b"}, []string{"remember", "login:ann"}, true},
+			{[]string{"set:a:b"}, []string{"remember", "login:ann", "login:bob"}, false},
+			{nil, []string{"login:ann", "remember", "login:bob"}, false},
+			{nil, []string{"login:ann", "remember", "login:ann"}, true},
+			{[]string{"login:ann"}, []string{"login:ann"}, false},
+		} {
+			t.Run(fmt.Sprint(test.before, test.ops), func(t *testing.T) {
+				server.Do(0, "FLUSHALL")
+				b := site.browser()
+				if test.before != nil {
+					b.must(test.before...)
+				}
+				a, list := b.do(append(test.ops, "remembered")...)
+				for i, o := range list[:len(test.ops)] {
+					if o.Err != "" {
+						t.Errorf("%s: %s", test.ops[i], o.Err)
+					}
+				}
+				if got := list[len(test.ops)].Value; got != test.want {
+					t.Errorf("in the same request, remembered: %v", got)
+				}
+				lines := a.header["Set-Cookie"]
+				if len(lines) != 1 || strings.Contains(lines[0], "Max-Age=2592000") != test.want || strings.Contains(lines[0], "Max-Age") != test.want {
+					t.Errorf("Set-Cookie: %q", lines)
+				}
+				b.want([]outcome{{Value: test.want}}, "remembered")
+				left := time.Duration(server.Do(0, "PTTL", keyOf(idOf(t, b.cookie()))).(int64)) * time.Millisecond
+				if (left > month-time.Minute) != test.want || !test.want && left > 24*time.Hour {
+					t.Errorf("it stands for %v", left)
+				}
+			})
+		}
+	})
+}
+
+// A Remember that could not take effect says so, and what to do.
+func TestRememberWithoutSession(t *testing.T) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		site := newSite(t, settings(server))
+		check := func(b *browser, want error) {
+			t.Helper()
+			size := server.Size()
+			a := site.use(b, func(s *pycket.SessionManager) {
+				for range 2 {
+					err := s.Remember(time.Hour)
+					if want == nil {
+						wantError(t, err, nil, "remember", "Login")
+					} else {
+						wantError(t, err, want, "remember")
+					}
+				}
+				if remembered, err := s.Remembered(); remembered || err != nil {
+					t.Errorf("remembered: %v, %v", remembered, err)
+				}
+			})
+			if a.setsCookie() || server.Size() != size {
+				t.Errorf("Set-Cookie: %q, keys: %d, were %d", a.header["Set-Cookie"], server.Size(), size)
+			}
+		}
+		check(site.browser(), nil)
+		b := signIn(t, site, "ann")
+		late := b.tab()
+		site.works(b, func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { return s.Destroy() })
+		check(b, nil)
+		check(late, pycket.ErrGone)
+		server.Do(0, "FLUSHALL")
+		check(late, nil) // it expired
+		site.use(site.browser(), func(s *pycket.SessionManager) {
+			wantError(t, s.Remember(time.Hour), nil, "remember", "Login")
+			noError(t, errors.Join(s.Login("ann", nil), s.Remember(time.Hour)))
+			names, err := s.Keys()
+			remembered, rememberedErr := s.Remembered()
+			if len(names) != 0 || !remembered || err != nil || rememberedErr != nil {
+				t.Errorf("%q, remembered: %v; %v, %v", names, remembered, err, rememberedErr)
+			}
+		})
+	})
+}
+
+// Remember gives the browser its own cookie again, with another lifetime; not if another request has
+// ended the id meanwhile.
+func TestRememberInFlight(t *testing.T) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		site := newSite(t, settings(server))
+		for _, ending := range []string{"rotate", "destroy", "login:ann"} {
+			b := site.browser()
+			b.must("set:a:b")
+			slow := b.tab()
+			if a, _ := site.whileHeld(slow, []string{"remember", "hold"}, func() { b.must(ending) }); a.setsCookie() {
+				t.Errorf("%s: the late response sets a cookie", ending)
+			}
+		}
+	})
+}
