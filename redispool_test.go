@@ -323,3 +323,21 @@ func TestOtherDatabaseIsForbidden(t *testing.T) {
 	b.want([]outcome{{Value: "b"}, {Value: "y"}, {Value: "i=t"}, {}}, "get:a", "take:x", "drain", "destroy")
 	wantNothingLeft(t, server)
 }
+
+// A Redis that is set up so that waiting does not help is told apart from one that is down. No redis-server is needed to
+// see that.
+func TestMisconfiguredIsToldApart(t *testing.T) {
+	for reply, misconfigured := range map[string]bool{
+		"-NOAUTH Authentication required.\r\n": true, "-NOPERM this user has no permissions\r\n": true, "-BUSY Redis is busy\r\n": false,
+	} {
+		addr := redistest.Fake(t, func([]string) string { return reply })
+		app := newApp(t, pycket.Settings{Secrets: []string{secret}, Redis: pycket.RedisSettings{URL: "redis://" + addr, Timeout: timeout}})
+		handle(app, httptest.NewRequest("GET", "/", nil), func(s *pycket.SessionManager) {
+			err := s.Set("a", 1)
+			wantError(t, err, pycket.ErrUnavailable)
+			if errors.Is(err, pycket.ErrMisconfigured) != misconfigured {
+				t.Errorf("%v is a misconfiguration: %v", err, !misconfigured)
+			}
+		})
+	}
+}
