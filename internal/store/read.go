@@ -100,9 +100,24 @@ func (s *Store) readWhole(ctx context.Context, began time.Time, id *ID) (Content
 		return Content{}, Outcome{}, mapped(err)
 	}
 	items, _ := r[0].List()
-	content := Content{Whole: true, items: items}
-	o, err := s.verify(ctx, began, id, content.Value(recordField), content.Value(IdleField), content.Value(endedField), r)
-	return content, o, err
+	var record, idle, ended []byte
+	for rest := items; ; {
+		name, more := rest.Next()
+		if !more {
+			break
+		}
+		value, _ := rest.Next()
+		switch string(name) {
+		case recordField:
+			record = value
+		case IdleField:
+			idle = value
+		case endedField:
+			ended = value
+		}
+	}
+	o, err := s.verify(ctx, began, id, record, idle, ended, r)
+	return Content{Whole: true, items: items}, o, err
 }
 
 func (s *Store) readOne(ctx context.Context, began time.Time, id *ID, name string) (Content, Outcome, error) {
