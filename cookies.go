@@ -1,12 +1,11 @@
 package pycket
 
 import (
+	"cmp"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"math"
 	"net"
 	"net/http"
@@ -105,117 +104,61 @@ func (v *verifiedCookie) expired() bool {
 	return v.lifetime > 0 && time.Now().Unix() > v.issued+v.lifetime
 }
 
-// newCookies checks the settings and complains of each bad one; then what it returns can't be used. The keys are
-// derived from the keyspace too, so a cookie is valid for one application's sessions only.
-func newCookies(s CookieSettings, secrets []string, keyspace string, complain func(error)) *cookies {
-	c := &cookies{name: s.Name, policy: s.Secure, lifetime: int64(math.Ceil(s.ExpiresDays * 24 * 60 * 60))}
-	if c.name == "" {
-		c.name = defaultCookieName
-	}
+// newCookies checks the settings. With a fault, what it returns can't be used. The keys are derived from the keyspace
+// too, so a cookie is valid for one application's sessions only.
+func newCookies(s CookieSettings, secrets []string, keyspace string, fault *faults) *cookies {
+	c := &cookies{name: cmp.Or(s.Name, defaultCookieName), policy: s.Secure, lifetime: int64(math.Ceil(s.ExpiresDays * 24 * 60 * 60))}
 	template := http.Cookie{ // #nosec G124 -- Secure is decided for each request
 		Name:        c.name,
-		Path:        s.Path,
+		Path:        cmp.Or(s.Path, "/"),
 		Domain:      s.Domain,
-		SameSite:    s.SameSite,
+		SameSite:    cmp.Or(s.SameSite, http.SameSiteLaxMode),
 		Partitioned: s.Partitioned,
 		HttpOnly:    true,
 	}
-	if s.Path == "" {
-		template.Path = "/"
-	}
-	if s.SameSite == 0 {
-		template.SameSite = http.SameSiteLaxMode
-	}
-	good := true
-	checkCookieSettings(s, template, func(err error) {
-		good = false
-		complain(err)
-	})
-	if good { // net/http logs what a cookie can't contain
+	before := len(*fault)
+	checkCookieSettings(s, template, fault)
+	if len(*fault) == before { // net/http logs what a cookie can't contain
 		c.attributes = attributes(template)
 		template.Secure = true
 		c.secureAttributes = attributes(template)
 	}
-
-	if len(secrets) == 0 {
-		complain(errors.New(`setting Secrets is empty; give at least one secret of 32 or more random bytes, such as the output of "openssl rand -base64 32"`))
-	}
+	fault.when(len(secrets) == 0, `setting Secrets is empty; give at least one secret of 32 or more random bytes, such as the output of "openssl rand -base64 32"`)
 	for i, secret := range secrets {
-		if len(secret) < minSecretBytes {
-			complain(fmt.Errorf(`setting Secrets[%d] is only %d bytes long; use 32 or more random bytes, such as the output of "openssl rand -base64 32"`, i, len(secret)))
-			continue
-		}
-		codec, err := newCookieCodec(secret, keyspace, s.Encrypt)
-		if err != nil {
-			complain(err)
-			continue
-		}
-		// securecookie refuses values older than 30 days unless told otherwise. How long a cookie is valid is in the
-		// cookie itself.
-		c.codecs = append(c.codecs, codec.MaxAge(0))
+		fault.when(len(secret) < minSecretBytes, `setting Secrets[%d] is only %d bytes long; use 32 or more random bytes, such as the output of "openssl rand -base64 32"`, i, len(secret))
+		c.codecs = append(c.codecs, newCookieCodec(secret, keyspace, s.Encrypt))
 	}
-	c.measure(keyspace, s.Encrypt, complain)
+	// How long a value is depends neither on the secret nor on the id.
+	sample, err := newCookieCodec("", keyspace, s.Encrypt).Encode(c.name, make([]byte, store.IDSize+4))
+	c.length = len(sample)
+	n := len(c.name) + c.length
+	fault.when(err != nil || n > maxCookieBytes, "Cookies.Name makes a cookie of %d bytes, and browsers ignore those over %d; use a shorter name", n, maxCookieBytes)
 	return c
 }
 
-// measure finds out how long a cookie's value is. That doesn't depend on the secret.
-func (c *cookies) measure(keyspace string, encrypt bool, complain func(error)) {
-	codec, err := newCookieCodec(strings.Repeat("-", minSecretBytes), keyspace, encrypt)
-	if err != nil {
-		complain(err)
-		return
-	}
-	like := cookies{name: c.name, codecs: []*securecookie.SecureCookie{codec}}
-	sample, err := like.encode(new(store.ID), 0)
-	if err != nil {
-		complain(err)
-		return
-	}
-	c.length = len(sample)
-	if n := len(c.name) + c.length; n > maxCookieBytes {
-		complain(fmt.Errorf("Cookies.Name makes a cookie of %d bytes, and browsers ignore those over %d; use a shorter name", n, maxCookieBytes))
-	}
-}
-
-func checkCookieSettings(s CookieSettings, cookie http.Cookie, complain func(error)) { // #nosec G124 -- a copy to be checked
-	if math.IsNaN(s.ExpiresDays) || s.ExpiresDays < 0 {
-		complain(errors.New("Cookies.ExpiresDays is negative or no number; use 0 for a cookie that ends with the browser, or up to 400 days"))
-	}
-	if s.ExpiresDays > maxCookieDays {
-		complain(fmt.Errorf("Cookies.ExpiresDays is %g, and browsers cap cookies at 400 days; use 400 or less", s.ExpiresDays))
-	}
+func checkCookieSettings(s CookieSettings, cookie http.Cookie, fault *faults) { // #nosec G124 -- a copy to be checked
 	fits := func(name, path, domain string) bool {
 		c := http.Cookie{Name: name, Path: path, Domain: domain} // #nosec G124 -- only to be checked
 		return c.Valid() == nil
 	}
-	if !fits(cookie.Name, "", "") {
-		complain(errors.New("Cookies.Name cannot stand in a cookie; use a plain token, such as letters, digits and _"))
-	}
-	if cookie.Path[0] != '/' || !fits("x", cookie.Path, "") {
-		complain(errors.New(`Cookies.Path must begin with "/" and be plain ASCII without ";" and control characters`))
-	}
-	if !fits("x", "", cookie.Domain) {
-		complain(errors.New("Cookies.Domain cannot stand in a cookie; use a host name"))
-	}
-	always := s.Secure == SecureAlways
-	if s.Secure != SecureAuto && !always {
-		complain(errors.New("Cookies.Secure is neither SecureAuto nor SecureAlways; use one of them"))
-	}
-	if s.SameSite < 0 || s.SameSite > http.SameSiteNoneMode {
-		complain(errors.New("Cookies.SameSite is unknown; use http.SameSiteLaxMode, StrictMode or NoneMode"))
-	}
-	if s.SameSite == http.SameSiteNoneMode && !always {
-		complain(errors.New("Cookies.SameSite=None is refused by browsers without Secure; set Cookies.Secure to SecureAlways"))
-	}
-	if s.Partitioned && !always {
-		complain(errors.New("Cookies.Partitioned is refused by browsers without Secure; set Cookies.Secure to SecureAlways"))
-	}
-	if hasPrefixFold(cookie.Name, "__Secure-") && !always {
-		complain(errors.New("Cookies.Name begins with __Secure-, which browsers refuse without Secure; set Cookies.Secure to SecureAlways"))
-	}
-	if hasPrefixFold(cookie.Name, "__Host-") && (!always || s.Domain != "" || cookie.Path != "/") {
-		complain(errors.New(`Cookies.Name begins with __Host-, which browsers refuse unless Secure is set, Domain is not and Path is "/"; set Cookies.Secure to SecureAlways and leave Domain and Path empty`))
-	}
+	notAlways := s.Secure != SecureAlways
+	fault.when(math.IsNaN(s.ExpiresDays) || s.ExpiresDays < 0,
+		"Cookies.ExpiresDays is negative or no number; use 0 for a cookie that ends with the browser, or up to 400 days")
+	fault.when(s.ExpiresDays > maxCookieDays, "Cookies.ExpiresDays is %g, and browsers cap cookies at 400 days; use 400 or less", s.ExpiresDays)
+	fault.when(!fits(cookie.Name, "", ""), "Cookies.Name cannot stand in a cookie; use a plain token, such as letters, digits and _")
+	fault.when(cookie.Path[0] != '/' || !fits("x", cookie.Path, ""),
+		`Cookies.Path must begin with "/" and be plain ASCII without ";" and control characters`)
+	fault.when(!fits("x", "", cookie.Domain), "Cookies.Domain cannot stand in a cookie; use a host name")
+	fault.when(s.Secure != SecureAuto && notAlways, "Cookies.Secure is neither SecureAuto nor SecureAlways; use one of them")
+	fault.when(s.SameSite < 0 || s.SameSite > http.SameSiteNoneMode,
+		"Cookies.SameSite is unknown; use http.SameSiteLaxMode, StrictMode or NoneMode")
+	fault.when(s.SameSite == http.SameSiteNoneMode && notAlways,
+		"Cookies.SameSite=None is refused by browsers without Secure; set Cookies.Secure to SecureAlways")
+	fault.when(s.Partitioned && notAlways, "Cookies.Partitioned is refused by browsers without Secure; set Cookies.Secure to SecureAlways")
+	fault.when(hasPrefixFold(cookie.Name, "__Secure-") && notAlways,
+		"Cookies.Name begins with __Secure-, which browsers refuse without Secure; set Cookies.Secure to SecureAlways")
+	fault.when(hasPrefixFold(cookie.Name, "__Host-") && (notAlways || s.Domain != "" || cookie.Path != "/"),
+		`Cookies.Name begins with __Host-, which browsers refuse unless Secure is set, Domain is not and Path is "/"; set Cookies.Secure to SecureAlways and leave Domain and Path empty`)
 }
 
 // Browsers compare the prefixes without regard to case: RFC 6265bis, section 4.1.3.
@@ -225,24 +168,19 @@ func hasPrefixFold(s, prefix string) bool {
 
 // newCookieCodec derives keys from the secret by HKDF-SHA256 (RFC 5869), so that one secret can serve several
 // purposes without weakening any. Encrypted cookies are signed with a different key, so that a cookie that is
-// only signed is not mistaken for one.
-func newCookieCodec(secret, keyspace string, encrypt bool) (*securecookie.SecureCookie, error) {
-	derive := func(purpose string) ([]byte, error) {
-		return hkdf.Key(sha256.New, []byte(secret), nil, "pycket 1 "+purpose+" "+keyspace, 32)
+// only signed is not mistaken for one. If a key is missing, the codec fails.
+func newCookieCodec(secret, keyspace string, encrypt bool) *securecookie.SecureCookie {
+	derive := func(purpose string) []byte {
+		key, _ := hkdf.Key(sha256.New, []byte(secret), nil, "pycket 1 "+purpose+" "+keyspace, 32) // fails for longer keys only
+		return key
 	}
-	var sign, block []byte
-	var err error
+	sign, block := derive("sign cookie"), []byte(nil)
 	if encrypt {
-		if sign, err = derive("sign encrypted cookie"); err == nil {
-			block, err = derive("encrypt cookie")
-		}
-	} else {
-		sign, err = derive("sign cookie")
+		sign, block = derive("sign encrypted cookie"), derive("encrypt cookie")
 	}
-	if err != nil {
-		return nil, err
-	}
-	return securecookie.New(sign, block).SetSerializer(securecookie.NopEncoder{}), nil
+	// securecookie refuses values older than 30 days unless told otherwise. How long a cookie is valid is in the cookie
+	// itself.
+	return securecookie.New(sign, block).SetSerializer(securecookie.NopEncoder{}).MaxAge(0)
 }
 
 // encode signs the id and, in four bytes, the cookie's lifetime.

@@ -1,6 +1,7 @@
 package pycket
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/pycket/pycket/internal/codec"
 	"github.com/pycket/pycket/internal/store"
 )
 
@@ -64,8 +66,8 @@ type App struct {
 	cookies  *cookies
 	store    *store.Store
 	codec    Codec
-	seal     *sealed // if the codec is Sealed; codec is then the one inside
-	digits   bool    // what is stored of a whole number is decimal digits
+	seal     *codec.Seal // if the codec is Sealed; codec is then the one inside
+	digits   bool        // what is stored of a whole number is decimal digits
 	logger   *slog.Logger
 	warnings *warnings
 }
@@ -73,41 +75,26 @@ type App struct {
 // New makes an App. It checks all settings, and its error has a sentence for every bad one that says how to fix it. It dials
 // nothing: use [App.Ping] to find out whether Redis can be used.
 func New(s Settings) (*App, error) {
-	var bad []error
-	complain := func(err error) {
-		if err != nil {
-			bad = append(bad, failed("new", err))
-		}
-	}
-	if s.Redis.Prefix == "" {
-		s.Redis.Prefix = defaultPrefix
-	}
-	if v := reflect.ValueOf(s.Codec); s.Codec == nil {
+	var fault faults
+	s.Redis.Prefix = cmp.Or(s.Redis.Prefix, defaultPrefix)
+	s.MaxValueBytes = cmp.Or(s.MaxValueBytes, defaultMaxValueBytes)
+	s.MaxSessionBytes = cmp.Or(s.MaxSessionBytes, defaultMaxSessionBytes)
+	s.IdleTimeout = cmp.Or(s.IdleTimeout, defaultIdleTimeout)
+	s.Logger = cmp.Or(s.Logger, slog.Default())
+	if s.Codec == nil {
 		s.Codec = JSON{}
-	} else if v.Kind() == reflect.Pointer && v.IsNil() {
-		complain(fmt.Errorf("Codec is a nil pointer of type %T; use a codec that was made, or nil for JSON", s.Codec))
 	}
-	if s.Logger == nil {
-		s.Logger = slog.Default()
-	}
-	complain(orDefault(&s.MaxValueBytes, "MaxValueBytes", defaultMaxValueBytes))
-	complain(orDefault(&s.MaxSessionBytes, "MaxSessionBytes", defaultMaxSessionBytes))
-	switch {
-	case s.IdleTimeout == 0:
-		s.IdleTimeout = defaultIdleTimeout
-	case s.IdleTimeout < minIdleTimeout:
-		complain(fmt.Errorf("IdleTimeout is %v; use %v or more, or 0 for %v", s.IdleTimeout, minIdleTimeout, defaultIdleTimeout))
-	}
-	if s.AbsoluteTimeout != 0 && s.AbsoluteTimeout < minIdleTimeout {
-		complain(fmt.Errorf("AbsoluteTimeout is %v; use %v or more, or 0 for none", s.AbsoluteTimeout, minIdleTimeout))
-	}
-	if s.MaxSessionsPerUser < 0 {
-		complain(fmt.Errorf("setting MaxSessionsPerUser is %d; use a positive number, or 0 for any", s.MaxSessionsPerUser))
-	}
-	cookies := newCookies(s.Cookies, s.Secrets, s.Redis.Prefix, complain)
-	redis := checkRedis(&s.Redis, complain)
-	if len(bad) > 0 {
-		return nil, errors.Join(bad...)
+	v := reflect.ValueOf(s.Codec)
+	fault.when(v.Kind() == reflect.Pointer && v.IsNil(), "Codec is a nil pointer of type %T; use a codec that was made, or nil for JSON", s.Codec)
+	fault.when(s.MaxValueBytes < 0, "MaxValueBytes is %d; use a positive number of bytes, or 0 for %d", s.MaxValueBytes, defaultMaxValueBytes)
+	fault.when(s.MaxSessionBytes < 0, "MaxSessionBytes is %d; use a positive number of bytes, or 0 for %d", s.MaxSessionBytes, defaultMaxSessionBytes)
+	fault.when(s.IdleTimeout < minIdleTimeout, "IdleTimeout is %v; use %v or more, or 0 for %v", s.IdleTimeout, minIdleTimeout, defaultIdleTimeout)
+	fault.when(s.AbsoluteTimeout != 0 && s.AbsoluteTimeout < minIdleTimeout, "AbsoluteTimeout is %v; use %v or more, or 0 for none", s.AbsoluteTimeout, minIdleTimeout)
+	fault.when(s.MaxSessionsPerUser < 0, "setting MaxSessionsPerUser is %d; use a positive number, or 0 for any", s.MaxSessionsPerUser)
+	cookies := newCookies(s.Cookies, s.Secrets, s.Redis.Prefix, &fault)
+	redis := checkRedis(&s.Redis, &fault)
+	if len(fault) > 0 {
+		return nil, errors.Join(fault...)
 	}
 	a := &App{settings: s, cookies: cookies, codec: s.Codec, logger: s.Logger, warnings: newWarnings(s.Logger)}
 	a.store = store.New(redis.client(&s.Redis), store.Config{
@@ -122,20 +109,20 @@ func New(s Settings) (*App, error) {
 		MaxSessionsPerUser: s.MaxSessionsPerUser,
 	})
 	if seal, ok := s.Codec.(*sealed); ok {
-		a.codec, a.seal = seal.codec, seal
+		a.codec, a.seal = seal.codec, seal.seal
 	}
 	a.digits = a.seal == nil && countsInDigits(a.codec)
 	return a, nil
 }
 
-func orDefault(setting *int, name string, otherwise int) error {
-	switch {
-	case *setting == 0:
-		*setting = otherwise
-	case *setting < 0:
-		return fmt.Errorf("%s is %d; use a positive number of bytes, or 0 for %d", name, *setting, otherwise)
+// faults are what is wrong with settings: a sentence each, which says how to fix it.
+type faults []error
+
+// when notes a fault if bad is true.
+func (f *faults) when(bad bool, format string, args ...any) {
+	if bad {
+		*f = append(*f, failed("new", fmt.Errorf(format, args...)))
 	}
-	return nil
 }
 
 // Wrap gives requests their sessions: everything that uses a session must be served through it. What doesn't use one pays

@@ -1,6 +1,7 @@
 package pycket
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -50,24 +51,16 @@ const (
 	defaultTimeout        = 3 * time.Second
 )
 
-// checkRedis checks the settings, complains of each bad one, and fills in defaults.
-func checkRedis(s *RedisSettings, complain func(error)) redisTarget {
-	switch {
-	case s.Timeout < 0:
-		complain(fmt.Errorf("Redis.Timeout is %v; use a positive duration, or 0 for %v", s.Timeout, defaultTimeout))
-	case s.Timeout == 0:
-		s.Timeout = defaultTimeout
-	}
-	switch {
-	case s.MaxConnections < 0:
-		complain(fmt.Errorf("Redis.MaxConnections is %d; use a positive number, or 0 for %d", s.MaxConnections, defaultMaxConnections))
-	case s.MaxConnections == 0:
-		s.MaxConnections = defaultMaxConnections
-	}
+// checkRedis checks the settings and fills in defaults.
+func checkRedis(s *RedisSettings, fault *faults) redisTarget {
+	fault.when(s.Timeout < 0, "Redis.Timeout is %v; use a positive duration, or 0 for %v", s.Timeout, defaultTimeout)
+	fault.when(s.MaxConnections < 0, "Redis.MaxConnections is %d; use a positive number, or 0 for %d", s.MaxConnections, defaultMaxConnections)
+	s.Timeout = cmp.Or(s.Timeout, defaultTimeout)
+	s.MaxConnections = cmp.Or(s.MaxConnections, defaultMaxConnections)
 	target, err := parseRedisURL(s.URL)
-	complain(err)
+	fault.when(err != nil, "%w", err)
 	if len(s.Cluster) > 0 {
-		checkCluster(s, target, complain)
+		checkCluster(s, target, fault)
 		return target
 	}
 	target.Database, target.Other = 0, 1
@@ -75,41 +68,31 @@ func checkRedis(s *RedisSettings, complain func(error)) redisTarget {
 		target.Database, target.Other = *target.db, *target.db
 	}
 	if s.DBSessions != nil {
-		if target.db != nil && *target.db != *s.DBSessions {
-			complain(fmt.Errorf("Redis.URL names database %d and Redis.DBSessions %d; name it once", *target.db, *s.DBSessions))
-		}
+		fault.when(target.db != nil && target.Database != *s.DBSessions,
+			"Redis.URL names database %d and Redis.DBSessions %d; name it once", target.Database, *s.DBSessions)
 		target.Database = *s.DBSessions
 	}
 	if s.DBNotifications != nil {
 		target.Other = *s.DBNotifications
 	}
-	if target.Database < 0 {
-		complain(errors.New("Redis.DBSessions is negative; use the number of a database, 0 or greater"))
-	}
-	if target.Other < 0 {
-		complain(errors.New("Redis.DBNotifications is negative; use the number of a database, 0 or greater"))
-	}
+	fault.when(target.Database < 0, "Redis.DBSessions is negative; use the number of a database, 0 or greater")
+	fault.when(target.Other < 0, "Redis.DBNotifications is negative; use the number of a database, 0 or greater")
 	return target
 }
 
-func checkCluster(s *RedisSettings, target redisTarget, complain func(error)) {
+func checkCluster(s *RedisSettings, target redisTarget, fault *faults) {
 	isOther := func(db *int) bool { return db != nil && *db != 0 }
-	if target.Network == "unix" || target.named {
-		complain(errors.New("Redis.URL names a server, and Redis.Cluster others; put all into Cluster, and only user, password and scheme into the URL, as in rediss://user:password@"))
-	}
-	if isOther(target.db) || isOther(s.DBSessions) || isOther(s.DBNotifications) {
-		complain(errors.New("Redis.Cluster is set, and a database other than 0, which a cluster does not have; omit the databases"))
-	}
-	if strings.Contains(s.Prefix, "{") {
-		complain(errors.New("Redis.Prefix has a brace, and Redis.Cluster is set; omit the brace: what is in braces decides which server a key is on, and that must be the session's handle"))
-	}
-	if s.MaxConnections == 1 {
-		complain(errors.New("Redis.MaxConnections is 1; a cluster takes 2 or more to each server, since a key that moves between servers takes a connection to itself"))
-	}
+	fault.when(target.Network == "unix" || target.named,
+		"Redis.URL names a server, and Redis.Cluster others; put all into Cluster, and only user, password and scheme into the URL, as in rediss://user:password@")
+	fault.when(isOther(target.db) || isOther(s.DBSessions) || isOther(s.DBNotifications),
+		"Redis.Cluster is set, and a database other than 0, which a cluster does not have; omit the databases")
+	fault.when(strings.Contains(s.Prefix, "{"),
+		"Redis.Prefix has a brace, and Redis.Cluster is set; omit the brace: what is in braces decides which server a key is on, and that must be the session's handle")
+	fault.when(s.MaxConnections == 1,
+		"Redis.MaxConnections is 1; a cluster takes 2 or more to each server, since a key that moves between servers takes a connection to itself")
 	for i, seed := range s.Cluster { // which may hold a password, in the wrong place
-		if host, port, err := net.SplitHostPort(seed); err != nil || host == "" || port == "" {
-			complain(fmt.Errorf("Redis.Cluster[%d] is not an address; use host:port", i))
-		}
+		host, port, err := net.SplitHostPort(seed)
+		fault.when(err != nil || host == "" || port == "", "Redis.Cluster[%d] is not an address; use host:port", i)
 	}
 }
 
