@@ -258,22 +258,19 @@ func (m *SessionManager) own(name string, err error) ([]byte, error) {
 }
 
 // Keys returns the names of all values, sorted: see [Manager].
-func (m *SessionManager) Keys() ([]string, error) {
+func (m *SessionManager) Keys() (names []string, err error) {
+	defer failing(&err, "keys")
 	op, err := m.begin()
 	if err != nil {
-		return nil, failed("keys", err)
+		return nil, err
 	}
 	defer op.end()
-	names, err := op.names()
-	return names, failed("keys", err)
+	return op.names()
 }
 
 // Delete removes values: see [Manager]. A session without values is still a session.
-func (m *SessionManager) Delete(names ...string) error {
-	return failedOn("delete", strings.Join(names, ", "), m.delete(names))
-}
-
-func (m *SessionManager) delete(names []string) error {
+func (m *SessionManager) Delete(names ...string) (err error) {
+	defer failingOn(&err, "delete", strings.Join(names, ", "))
 	op, err := m.begin()
 	if err != nil {
 		return err
@@ -296,20 +293,16 @@ func (m *SessionManager) delete(names []string) error {
 
 // Increment adds to a whole number, in one step in Redis, and returns the sum. A name without a value counts as 0. If
 // the value is not a whole number, or the sum does not fit an int64, nothing changes.
-func (m *SessionManager) Increment(name string, by int64) (int64, error) {
+func (m *SessionManager) Increment(name string, by int64) (sum int64, err error) {
+	defer failingOn(&err, "increment", name)
 	if m.cause == nil && !m.request.app.digits {
-		return update(m, "increment", name, 0, func(n int64) (int64, error) {
+		return update(m, name, 0, func(n int64) (int64, error) {
 			if sum := n + by; (sum > n) == (by > 0) || by == 0 {
 				return sum, nil
 			}
 			return n, store.ErrNotNumber
 		})
 	}
-	sum, err := m.increment(name, by)
-	return sum, failedOn("increment", name, err)
-}
-
-func (m *SessionManager) increment(name string, by int64) (int64, error) {
 	if err := checkName(name); err != nil {
 		return 0, err
 	}
@@ -327,8 +320,7 @@ func (m *SessionManager) increment(name string, by int64) (int64, error) {
 	if op.err != nil {
 		return 0, op.err
 	}
-	sum, err := strconv.ParseInt(string(digits), 10, 64)
-	if err != nil {
+	if sum, err = strconv.ParseInt(string(digits), 10, 64); err != nil {
 		return 0, store.ErrMalformed
 	}
 	op.snapshot.learn(store.Field{Name: name, Value: digits})
@@ -340,42 +332,41 @@ func (m *SessionManager) increment(name string, by int64) (int64, error) {
 // what it gets. No change of another request is lost: if the value has changed meanwhile, change is called again with
 // the new one, so it must have no other effect than its result. If change returns an error, nothing is changed and
 // Update returns that error. With an error, the result is initial.
-func Update[T any](s *SessionManager, name string, initial T, change func(T) (T, error)) (T, error) {
-	return update(s, "update", name, initial, change)
+func Update[T any](s *SessionManager, name string, initial T, change func(T) (T, error)) (value T, err error) {
+	defer failingOn(&err, "update", name)
+	return update(s, name, initial, change)
 }
 
-func update[T any](s *SessionManager, op, name string, initial T, change func(T) (T, error)) (T, error) {
-	for {
+func update[T any](s *SessionManager, name string, initial T, change func(T) (T, error)) (T, error) {
+	for swapped := false; ; {
 		var value T
 		seen, plain, err := s.get(name, &value)
-		if err != nil {
-			return initial, failedOn(op, name, err)
-		}
-		if plain == nil {
+		switch {
+		case err != nil:
+		case plain == nil:
 			err = copyInto(s.request.app, &value, initial)
-		} else {
+		default:
 			err = s.request.app.decode(plain, &value)
 		}
-		if err != nil {
-			return initial, failedOn(op, name, err)
+		if err == nil {
+			value, err = change(value)
 		}
-		next, err := change(value)
-		if err != nil {
-			return initial, failedOn(op, name, err)
+		if err == nil {
+			swapped, err = s.swap(name, seen, value)
 		}
-		swapped, err := s.swap(name, seen, next)
-		if err != nil {
-			return initial, failedOn(op, name, err)
-		}
-		if swapped {
-			return next, nil
+		switch {
+		case err != nil:
+			return initial, err
+		case swapped:
+			return value, nil
 		}
 	}
 }
 
-// copyInto copies a value that nobody may change: by the codec, if there is something in it to change.
+// copyInto copies a value that nobody may change: by the codec, if an assignment might leave the two with memory in common.
 func copyInto[T any](a *App, into *T, value T) error {
-	if !shares(reflect.ValueOf(value)) {
+	kind := reflect.TypeFor[T]().Kind()
+	if kind <= reflect.Complex128 || kind == reflect.String || reflect.ValueOf(&value).Elem().IsZero() {
 		*into = value
 		return nil
 	}
@@ -387,31 +378,6 @@ func copyInto[T any](a *App, into *T, value T) error {
 		return fmt.Errorf("the initial value: %w", err)
 	}
 	return nil
-}
-
-// shares reports whether an assignment of v leaves the two with memory in common.
-func shares(v reflect.Value) bool {
-	switch v.Kind() {
-	case reflect.Map, reflect.Pointer, reflect.Chan, reflect.Func, reflect.UnsafePointer:
-		return !v.IsNil()
-	case reflect.Slice:
-		return v.Cap() > 0
-	case reflect.Interface:
-		return shares(v.Elem())
-	case reflect.Struct:
-		for _, field := range v.Fields() {
-			if shares(field) {
-				return true
-			}
-		}
-	case reflect.Array:
-		for i := range v.Len() {
-			if shares(v.Index(i)) {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // swap sets a value if what is stored is what was seen; otherwise it learns what is stored.
@@ -454,13 +420,14 @@ func (m *SessionManager) swap(name string, seen []byte, value any) (swapped bool
 // makes a new id anyway. If the cookie can't be sent, it does nothing and returns ErrHeadersSent. With ErrUnavailable
 // it may have been carried out all the same: try again in the same request, or the browser may be left with the id
 // that is dead.
-func (m *SessionManager) Rotate() error {
+func (m *SessionManager) Rotate() (err error) {
+	defer failing(&err, "rotate")
 	op, err := m.begin()
 	if err != nil {
-		return failed("rotate", err)
+		return err
 	}
 	defer op.end()
-	return failed("rotate", op.rotate())
+	return op.rotate()
 }
 
 // Destroy ends the session: call it at logout. Its values and notifications are deleted, the id is dead at once on
@@ -469,27 +436,23 @@ func (m *SessionManager) Rotate() error {
 //
 // A browser that hangs up is logged out all the same: Destroy ignores that its context is cancelled. It is bounded by
 // RedisSettings.Timeout, and by the context's deadline if it has one.
-func (m *SessionManager) Destroy() error {
+func (m *SessionManager) Destroy() (err error) {
+	defer failing(&err, "destroy")
 	if err := m.bound(); err != nil {
-		return failed("destroy", err)
+		return err
 	}
-	ctx, cancel := uncancelled(m.ctx())
-	defer cancel()
+	ctx := context.WithoutCancel(m.ctx())
+	if deadline, ok := m.ctx().Deadline(); ok {
+		limited, cancel := context.WithDeadline(ctx, deadline)
+		defer cancel()
+		ctx = limited
+	}
 	op, err := m.request.begin(ctx)
 	if err != nil {
-		return failed("destroy", err)
+		return err
 	}
 	defer op.end()
-	return failed("destroy", op.destroy())
-}
-
-// uncancelled returns a context that keeps only the values and the deadline of another.
-func uncancelled(ctx context.Context) (context.Context, context.CancelFunc) {
-	kept := context.WithoutCancel(ctx)
-	if deadline, ok := ctx.Deadline(); ok {
-		return context.WithDeadline(kept, deadline)
-	}
-	return kept, func() {}
+	return op.destroy()
 }
 
 // Refresh drops what this request has read, so that the next read asks Redis again. It is for requests that run long:

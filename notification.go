@@ -69,11 +69,7 @@ func (m *NotificationManager) set(fields []store.Field) error {
 
 // Lookup takes a notification out: see [Manager]. If it can't be read into that type, it is put back.
 func (m *NotificationManager) Lookup(name string, into any) (found bool, err error) {
-	found, err = m.lookup(name, into)
-	return found, failedOn("take", name, err)
-}
-
-func (m *NotificationManager) lookup(name string, into any) (bool, error) {
+	defer failingOn(&err, "take", name)
 	if err := checkTarget(into); err != nil {
 		return false, err
 	}
@@ -155,18 +151,14 @@ func (m *NotificationManager) Has(name string) (bool, error) {
 }
 
 // Keys returns the names of all notifications, sorted, and leaves them: see [Manager].
-func (m *NotificationManager) Keys() ([]string, error) {
-	names, err := m.keys()
-	return names, failed("keys", err)
-}
-
-func (m *NotificationManager) keys() ([]string, error) {
+func (m *NotificationManager) Keys() (names []string, err error) {
+	defer failing(&err, "keys")
 	op, err := m.begin()
 	if err != nil {
 		return nil, err
 	}
 	defer op.end()
-	names := []string{}
+	names = []string{}
 	for op.asks() {
 		var o store.Outcome
 		names, o, err = op.app.store.PeekNames(op.ctx, op.began, op.id)
@@ -177,11 +169,8 @@ func (m *NotificationManager) keys() ([]string, error) {
 }
 
 // Delete removes notifications unread: see [Manager].
-func (m *NotificationManager) Delete(names ...string) error {
-	return failedOn("delete", strings.Join(names, ", "), m.delete(names))
-}
-
-func (m *NotificationManager) delete(names []string) error {
+func (m *NotificationManager) Delete(names ...string) (err error) {
+	defer failingOn(&err, "delete", strings.Join(names, ", "))
 	op, err := m.begin()
 	if err != nil {
 		return err
@@ -197,12 +186,9 @@ func (m *NotificationManager) delete(names []string) error {
 }
 
 // Add queues a message. Unlike Set, it replaces none.
-func (m *NotificationManager) Add(level, text string) error {
-	return failed("add", m.add(Message{level, text}))
-}
-
-func (m *NotificationManager) add(message Message) error {
-	f, err := m.field("", message)
+func (m *NotificationManager) Add(level, text string) (err error) {
+	defer failing(&err, "add")
+	f, err := m.field("", Message{level, text})
 	if err != nil {
 		return err
 	}
@@ -220,17 +206,12 @@ func (m *NotificationManager) add(message Message) error {
 
 // Drain takes all queued messages out, in the order in which they were added. Each is handed to one request only.
 // Messages that can't be decoded are left out, and the error says how many.
-func (m *NotificationManager) Drain() ([]Message, error) {
-	messages, err := m.drain()
-	return messages, failed("drain", err)
-}
-
-func (m *NotificationManager) drain() ([]Message, error) {
+func (m *NotificationManager) Drain() (messages []Message, err error) {
+	defer failing(&err, "drain")
 	queued, spoilt, cause := m.takeAll()
 	if cause != nil && spoilt == 0 {
 		return nil, cause
 	}
-	var messages []Message
 	for _, plain := range queued {
 		var message Message
 		if err := m.request.app.decode(plain, &message); err != nil {

@@ -153,17 +153,8 @@ func (m *SessionManager) AuthTime() (time.Time, error) {
 // If the cookie can't be sent, Remember does nothing and returns ErrHeadersSent. Without a session it returns an error:
 // call it after [SessionManager.Login], which says what becomes of it at the next one. The cookie is sent with the
 // response's headers, unless another request has given the session a new id by then; the Logger receives a line if not.
-func (m *SessionManager) Remember(idle time.Duration) error {
-	return failed("remember", m.remember(idle))
-}
-
-// Remembered reports whether [SessionManager.Remember] holds for the session.
-func (m *SessionManager) Remembered() (bool, error) {
-	idle, err := m.own(store.IdleField, nil)
-	return idle != nil, failed("remembered", err)
-}
-
-func (m *SessionManager) remember(idle time.Duration) error {
+func (m *SessionManager) Remember(idle time.Duration) (err error) {
+	defer failing(&err, "remember")
 	if idle < minIdleTimeout {
 		return fmt.Errorf("the idle timeout is %v; use %v or more", idle, minIdleTimeout)
 	}
@@ -188,6 +179,12 @@ func (m *SessionManager) remember(idle time.Duration) error {
 	op.lifetime, op.renew = int64(idle.Seconds()), true
 	op.snapshot.learn(store.Field{Name: store.IdleField, Value: strconv.AppendInt(nil, idle.Milliseconds(), 10)})
 	return nil
+}
+
+// Remembered reports whether [SessionManager.Remember] holds for the session.
+func (m *SessionManager) Remembered() (bool, error) {
+	idle, err := m.own(store.IdleField, nil)
+	return idle != nil, failed("remembered", err)
 }
 
 // Sessions returns the sessions of a user that are alive, in the order in which they were logged in or, without

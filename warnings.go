@@ -22,25 +22,11 @@ type warnings struct {
 	unbound                     sync.Map // the types of handlers that were warned of
 }
 
-// A limit lets one warning pass, and then none for a while.
+// A limit lets one warning through, and then none for a while.
 type limit struct {
 	mu      sync.Mutex
 	next    time.Time
 	skipped int
-}
-
-// pass reports whether a warning may pass, and how many have been skipped since the last one.
-func (l *limit) pass(pause time.Duration) (skipped int, ok bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := time.Now()
-	if now.Before(l.next) {
-		l.skipped++
-		return 0, false
-	}
-	skipped = l.skipped
-	l.next, l.skipped = now.Add(pause), 0
-	return skipped, true
 }
 
 // The least time between two warnings: of those that strangers cause, and of those about mistakes in the
@@ -49,6 +35,22 @@ const (
 	betweenWarnings = time.Second
 	betweenMistakes = time.Minute
 )
+
+// warn logs a warning, and how many it has skipped since the last one; or it skips this one.
+func (l *limit) warn(logger *slog.Logger, pause time.Duration, text string, about slog.Attr) {
+	l.mu.Lock()
+	now, skipped := time.Now(), l.skipped
+	pass := !now.Before(l.next)
+	if pass {
+		l.next, l.skipped = now.Add(pause), 0
+	} else {
+		l.skipped++
+	}
+	l.mu.Unlock()
+	if pass {
+		logger.Warn("pycket: "+text, about, slog.Int("skipped", skipped))
+	}
+}
 
 func newWarnings(logger *slog.Logger) *warnings {
 	w := &warnings{logger: logger}
@@ -60,30 +62,22 @@ func newWarnings(logger *slog.Logger) *warnings {
 // guessing, or a secret was removed too early. Only a hash of the cookie is logged, with this process's salt.
 // It shows whether two cookies are the same, and is of no use to anyone who can read the log.
 func (w *warnings) forged(cookie string) {
-	skipped, ok := w.forgeries.pass(betweenWarnings)
-	if !ok {
-		return
-	}
 	mac := hmac.New(sha256.New, w.salt[:])
 	mac.Write([]byte(cookie))
-	w.logger.Warn("pycket: a session cookie with a bad signature", "hash", hex.EncodeToString(mac.Sum(nil)[:8]), "skipped", skipped)
+	w.forgeries.warn(w.logger, betweenWarnings, "a session cookie with a bad signature", slog.String("hash", hex.EncodeToString(mac.Sum(nil)[:8])))
 }
 
 // headersSent warns of a write that is refused with ErrHeadersSent: a handler that ignores the error would lose
 // the write silently.
 func (w *warnings) headersSent() error {
-	if skipped, ok := w.refusals.pass(betweenMistakes); ok {
-		w.logger.Warn("pycket: a write was refused: write to the session before the response", "error", ErrHeadersSent, "skipped", skipped)
-	}
+	w.refusals.warn(w.logger, betweenMistakes, "a write was refused: write to the session before the response", slog.Any("error", ErrHeadersSent))
 	return ErrHeadersSent
 }
 
 // forgotten warns of a session that is remembered although its browser was not told, so that the browser drops
 // the cookie when it is closed.
 func (w *warnings) forgotten(cause error) {
-	if skipped, ok := w.losses.pass(betweenMistakes); ok {
-		w.logger.Warn("pycket: the cookie of a session that is to be remembered was not sent", "error", cause, "skipped", skipped)
-	}
+	w.losses.warn(w.logger, betweenMistakes, "the cookie of a session that is to be remembered was not sent", slog.Any("error", cause))
 }
 
 // plain warns of a cookie that the browser drops, since it is Secure and was sent over plain HTTP.
@@ -106,9 +100,7 @@ var strays = map[error]*limit{ErrNotBound: {}, ErrNoApp: {}}
 // stray warns of such an operation: see headersSent.
 func stray(cause error) error {
 	if l := strays[cause]; l != nil {
-		if skipped, ok := l.pass(betweenMistakes); ok {
-			slog.Default().Warn("pycket: an operation was refused", "error", cause, "skipped", skipped)
-		}
+		l.warn(slog.Default(), betweenMistakes, "an operation was refused", slog.Any("error", cause))
 	}
 	return cause
 }
