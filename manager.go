@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pycket/pycket/internal/store"
 )
@@ -111,6 +112,24 @@ func (m *manager) fields(values Values) ([]store.Field, error) {
 	return fields, nil
 }
 
+// A setter is an operation of the store that sets fields.
+type setter func(s *store.Store, ctx context.Context, began time.Time, id *store.ID, fresh bool, fields []store.Field) (store.Outcome, error)
+
+func (m *manager) set(kind valueKind, set setter, fields ...store.Field) error {
+	op, err := m.begin()
+	if err != nil {
+		return err
+	}
+	defer op.end()
+	for op.next() {
+		op.wrote(set(op.app.store, op.ctx, op.began, op.id, op.fresh, op.seal(kind, fields)))
+	}
+	if op.err == nil && kind == sessionValue {
+		op.snapshot.learn(op.sealed...)
+	}
+	return op.err
+}
+
 func (m *manager) field(name string, value any) (store.Field, error) {
 	if err := m.bound(); err != nil {
 		return store.Field{}, err
@@ -183,7 +202,7 @@ func (m *SessionManager) WithContext(ctx context.Context) *SessionManager {
 func (m *SessionManager) Set(name string, value any) error {
 	f, err := m.field(name, value)
 	if err == nil {
-		err = m.set([]store.Field{f})
+		err = m.set(sessionValue, (*store.Store).Set, f)
 	}
 	return failedOn("set", name, err)
 }
@@ -192,24 +211,9 @@ func (m *SessionManager) Set(name string, value any) error {
 func (m *SessionManager) SetMany(values Values) error {
 	fields, err := m.fields(values)
 	if err == nil && len(fields) > 0 {
-		err = m.set(fields)
+		err = m.set(sessionValue, (*store.Store).Set, fields...)
 	}
 	return failed("set many", err)
-}
-
-func (m *SessionManager) set(fields []store.Field) error {
-	op, err := m.begin()
-	if err != nil {
-		return err
-	}
-	defer op.end()
-	for op.next() {
-		op.wrote(op.app.store.Set(op.ctx, op.began, op.id, op.fresh, op.seal(sessionValue, fields)))
-	}
-	if op.err == nil {
-		op.snapshot.learn(op.sealed...)
-	}
-	return op.err
 }
 
 // Lookup reads a value from the request's snapshot: see [Manager].

@@ -41,7 +41,7 @@ func (m *NotificationManager) WithContext(ctx context.Context) *NotificationMana
 func (m *NotificationManager) Set(name string, value any) error {
 	f, err := m.field(name, value)
 	if err == nil {
-		err = m.set([]store.Field{f})
+		err = m.set(notification, (*store.Store).Notify, f)
 	}
 	return failedOn("notify", name, err)
 }
@@ -50,21 +50,9 @@ func (m *NotificationManager) Set(name string, value any) error {
 func (m *NotificationManager) SetMany(values Values) error {
 	fields, err := m.fields(values)
 	if err == nil && len(fields) > 0 {
-		err = m.set(fields)
+		err = m.set(notification, (*store.Store).Notify, fields...)
 	}
 	return failed("notify many", err)
-}
-
-func (m *NotificationManager) set(fields []store.Field) error {
-	op, err := m.begin()
-	if err != nil {
-		return err
-	}
-	defer op.end()
-	for op.next() {
-		op.wrote(op.app.store.Notify(op.ctx, op.began, op.id, op.fresh, op.seal(notification, fields)))
-	}
-	return op.err
 }
 
 // Lookup takes a notification out: see [Manager]. If it can't be read into that type, it is put back.
@@ -118,10 +106,13 @@ func (m *NotificationManager) Peek(name string, into any) (found bool, err error
 	return err == nil && stored != nil, failedOn("peek", name, err)
 }
 
-// read reads a notification by one of the store's operations. It returns the value as it is stored and, if opened is
-// true, as the codec has encoded it; nil if there is none. The caller decodes it when the request is no longer locked,
-// since codecs run the application's code.
-func (m *NotificationManager) read(name string, opened bool, operation func(s *store.Store, ctx context.Context, began time.Time, id *store.ID, name string) ([]byte, store.Outcome, error)) (stored, plain []byte, err error) {
+// A getter is an operation of the store that reads a notification.
+type getter func(s *store.Store, ctx context.Context, began time.Time, id *store.ID, name string) ([]byte, store.Outcome, error)
+
+// read reads a notification. It returns the value as it is stored and, if opened is true, as the codec has encoded it;
+// nil if there is none. The caller decodes it when the request is no longer locked, since codecs run the application's
+// code.
+func (m *NotificationManager) read(name string, opened bool, get getter) (stored, plain []byte, err error) {
 	if err := checkName(name); err != nil {
 		return nil, nil, err
 	}
@@ -132,7 +123,7 @@ func (m *NotificationManager) read(name string, opened bool, operation func(s *s
 	defer op.end()
 	for op.asks() {
 		var o store.Outcome
-		stored, o, err = operation(op.app.store, op.ctx, op.began, op.id, name)
+		stored, o, err = get(op.app.store, op.ctx, op.began, op.id, name)
 		op.heard(o, err)
 	}
 	if op.err != nil || !op.done {
@@ -186,22 +177,12 @@ func (m *NotificationManager) Delete(names ...string) (err error) {
 }
 
 // Add queues a message. Unlike Set, it replaces none.
-func (m *NotificationManager) Add(level, text string) (err error) {
-	defer failing(&err, "add")
+func (m *NotificationManager) Add(level, text string) error {
 	f, err := m.field("", Message{level, text})
-	if err != nil {
-		return err
+	if err == nil {
+		err = m.set(queuedMessage, (*store.Store).Add, f)
 	}
-	op, err := m.begin()
-	if err != nil {
-		return err
-	}
-	defer op.end()
-	fields := []store.Field{f}
-	for op.next() {
-		op.wrote(op.app.store.Add(op.ctx, op.began, op.id, op.fresh, op.seal(queuedMessage, fields)[0].Value))
-	}
-	return op.err
+	return failed("add", err)
 }
 
 // Drain takes all queued messages out, in the order in which they were added. Each is handed to one request only.

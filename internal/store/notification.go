@@ -63,11 +63,11 @@ func (s *Store) noted(ctx context.Context, began time.Time, id *ID, c *redisconn
 	return items, o, err
 }
 
-// Add queues a message. If fresh, the id is new and the session begins.
-func (s *Store) Add(ctx context.Context, began time.Time, id *ID, fresh bool, message []byte) (Outcome, error) {
+// Add queues a message, the value of the one field. If fresh, the id is new and the session begins.
+func (s *Store) Add(ctx context.Context, began time.Time, id *ID, fresh bool, message []Field) (Outcome, error) {
 	c := s.on(s.add, id, 2)
 	c.Flag(fresh)
-	c.Bytes(message)
+	c.Bytes(message[0].Value)
 	_, o, err := s.write(ctx, began, id, c)
 	return o, err
 }
