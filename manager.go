@@ -124,7 +124,10 @@ func (m *manager) set(kind valueKind, set setter, fields ...store.Field) error {
 	for op.next() {
 		op.wrote(set(op.app.store, op.ctx, op.began, op.id, op.fresh, op.seal(kind, fields)))
 	}
-	if op.err == nil && kind == sessionValue {
+	switch {
+	case kind != sessionValue:
+		op.snapshot.quiet = false
+	case op.err == nil:
 		op.snapshot.learn(op.sealed...)
 	}
 	return op.err
@@ -459,8 +462,8 @@ func (m *SessionManager) Destroy() (err error) {
 	return op.destroy()
 }
 
-// Refresh drops what this request has read, so that the next read asks Redis again. It is for requests that run long:
-// event streams, websockets.
+// Refresh drops what this request has read, so that the next read asks Redis again, for notifications too. It is for
+// requests that run long: event streams, websockets.
 func (m *SessionManager) Refresh() {
 	if m.request == nil {
 		return

@@ -15,6 +15,9 @@ import (
 // whatever the number of requests, processes and servers. Get one from [NotificationMixin] or [NewNotificationManager].
 //
 // Notifications live as long as their session. Setting one begins the session if there is none.
+//
+// A request that has read its session knows whether notifications were waiting then. If there were none, it does not
+// ask Redis for them; [SessionManager.Refresh] makes it ask again.
 type NotificationManager struct{ manager }
 
 // A Message is one of several messages that wait to be shown.
@@ -121,7 +124,7 @@ func (m *NotificationManager) read(name string, opened bool, get getter) (stored
 		return nil, nil, err
 	}
 	defer op.end()
-	for op.asks() {
+	for !op.snapshot.quiet && op.asks() {
 		var o store.Outcome
 		stored, o, err = get(op.app.store, op.ctx, op.began, op.id, name)
 		op.heard(o, err)
@@ -150,7 +153,7 @@ func (m *NotificationManager) Keys() (names []string, err error) {
 	}
 	defer op.end()
 	names = []string{}
-	for op.asks() {
+	for !op.snapshot.quiet && op.asks() {
 		var o store.Outcome
 		names, o, err = op.app.store.PeekNames(op.ctx, op.began, op.id)
 		op.heard(o, err)
@@ -215,7 +218,7 @@ func (m *NotificationManager) takeAll() (queued [][]byte, spoilt int, cause erro
 	}
 	defer op.end()
 	var items [][]byte
-	for op.asks() {
+	for !op.snapshot.quiet && op.asks() {
 		var o store.Outcome
 		items, o, err = op.app.store.Drain(op.ctx, op.began, op.id)
 		op.heard(o, err)

@@ -346,7 +346,7 @@ func (op *operation) names() ([]string, error) {
 		case !content.Whole:
 			return slices.Sorted(slices.Values(content.Names())), nil
 		default:
-			op.snapshot = snapshot{whole: true, content: content}
+			op.snapshot.read("", content)
 		}
 	}
 	return op.snapshot.names(), nil
@@ -421,6 +421,7 @@ func (op *operation) gone() error {
 // A snapshot is what a request has read of its session, and what it has written since.
 type snapshot struct {
 	whole   bool          // what is neither in content nor in known is not in the session
+	quiet   bool          // no notifications were waiting, and this request has added none since
 	begun   bool          // something of it was read
 	content store.Content // if whole
 	known   []store.Field // newer than content, each name once; the value is nil if there is none
@@ -439,10 +440,10 @@ func (s *snapshot) lookup(name string) (value []byte, known bool) {
 // read notes what was read when the value of name was asked for.
 func (s *snapshot) read(name string, content store.Content) {
 	if content.Whole {
-		*s = snapshot{whole: true, content: content}
+		*s = snapshot{whole: true, quiet: !content.Noted, content: content}
 		return
 	}
-	s.begun = true
+	s.begun, s.quiet = true, !content.Noted
 	s.learn(store.Field{Name: name, Value: content.Value(name)})
 }
 

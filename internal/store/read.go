@@ -14,6 +14,7 @@ import (
 // Content is what a request has read of a session: all of it, or the one value it asked for, or the names.
 type Content struct {
 	Whole bool
+	Noted bool           // notifications may be waiting
 	items redisconn.List // names and values, if Whole; else names
 	value []byte
 }
@@ -117,7 +118,7 @@ func (s *Store) readWhole(ctx context.Context, began time.Time, id *ID) (Content
 		}
 	}
 	o, err := s.verify(ctx, began, id, record, idle, ended, r)
-	return Content{Whole: true, items: items}, o, err
+	return Content{Whole: true, Noted: noted(record), items: items}, o, err
 }
 
 func (s *Store) readOne(ctx context.Context, began time.Time, id *ID, name string) (Content, Outcome, error) {
@@ -136,7 +137,7 @@ func (s *Store) readOne(ctx context.Context, began time.Time, id *ID, name strin
 	ended, _ := items.Next()
 	value, _ := items.Next()
 	o, err := s.verify(ctx, began, id, record, idle, ended, r)
-	return Content{value: value}, o, err
+	return Content{Noted: noted(record), value: value}, o, err
 }
 
 // askTimes appends to a read what verify must know besides: how long the key lasts and, if that matters, the
@@ -150,10 +151,15 @@ func (s *Store) askTimes(c *redisconn.Command, key string) *redisconn.Command {
 	return c
 }
 
+// Where the verifier, the time of creation and the flags end in the record: see docs/storage.md.
+const verifier, created, flags = 22, 35, 36
+
+// noted reports whether the record says that notifications may be waiting.
+func noted(record []byte) bool { return len(record) >= flags && (record[flags-1]-'0')&1 == 1 }
+
 // verify tells from what was read what became of the session, and renews it if that is due: when a tenth of its
 // idle timeout has passed, so that a read is seldom a write. It does in Go what open in session.lua does.
 func (s *Store) verify(ctx context.Context, began time.Time, id *ID, record, idleText, ended []byte, r redisconn.Replies) (Outcome, error) {
-	const verifier, created, flags = 22, 35, 36 // where these end in the record: see docs/storage.md
 	if len(record) < flags || string(record[:verifier]) != id.verifier {
 		s.sizes.forget(id.Handle)
 		if record == nil && ended == nil {
