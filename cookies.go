@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"math"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"strconv"
@@ -87,14 +88,12 @@ type cookies struct {
 	attributes, secureAttributes string
 	length                       int // of every cookie's value
 
-	// verified remembers cookies that were verified lately: a browser sends the same one again and again, and
-	// verifying it costs more than everything else that a read does here. It holds hashes, not cookies.
-	verified [1 << 10]atomic.Pointer[verifiedCookie]
+	memory cookieMemory
 }
 
 // verifiedCookie is a cookie that one of the secrets has signed.
 type verifiedCookie struct {
-	sum      [sha256.Size]byte // of its value
+	sum      cookieSum
 	id       *store.ID
 	issued   int64 // when it was signed: Unix time
 	lifetime int64 // how long it is valid, in seconds; 0 means as long as the browser keeps it
@@ -227,19 +226,48 @@ func (c *cookies) find(header http.Header, skip int) (found *verifiedCookie, for
 	return nil, forged
 }
 
+// A cookieMemory remembers cookies that were verified lately: a browser sends the same one again and again, and verifying
+// it costs more than everything else that a read does here. It has places for 32,768, which take up to 6 MiB, allocated as
+// they are needed. A cookie may take any of four places, so most are found if half the places are taken.
+type cookieMemory [128]atomic.Pointer[[64][4]atomic.Pointer[verifiedCookie]]
+
+// A cookieSum is 128 bits of a SHA-256. The memory has hashes, not cookies, and a cookie that differs in one bit is verified.
+type cookieSum [16]byte
+
+func sumOf(value string) (sum cookieSum) {
+	var buf [256]byte
+	all := sha256.Sum256(append(buf[:0], value...))
+	copy(sum[:], all[:])
+	return sum
+}
+
+// places returns where a cookie may be.
+func (m *cookieMemory) places(sum cookieSum) *[4]atomic.Pointer[verifiedCookie] {
+	page := &m[sum[0]%128]
+	if page.Load() == nil {
+		page.CompareAndSwap(nil, new([64][4]atomic.Pointer[verifiedCookie]))
+	}
+	return &page.Load()[sum[1]%64]
+}
+
 // decode verifies a cookie's value. It returns nil if none of the secrets has signed it.
 func (c *cookies) decode(value string) *verifiedCookie {
 	// The hash is looked up, not the cookie, so the time it takes reveals nothing about cookies.
-	var buf [256]byte
-	sum := sha256.Sum256(append(buf[:0], value...))
-	slot := &c.verified[binary.LittleEndian.Uint16(sum[:])%uint16(len(c.verified))]
-	if v := slot.Load(); v != nil && v.sum == sum {
-		return v
+	sum := sumOf(value)
+	places := c.memory.places(sum)
+	free := rand.N(len(places)) // #nosec G404 -- nobody gains from guessing it
+	for i := range places {
+		switch v := places[i].Load(); {
+		case v == nil || v.expired():
+			free = i
+		case v.sum == sum:
+			return v
+		}
 	}
 	v := c.verify(value)
-	if v != nil {
+	if v != nil && !v.expired() {
 		v.sum = sum
-		slot.Store(v)
+		places[free].Store(v)
 	}
 	return v
 }
