@@ -2,21 +2,13 @@ package pycket
 
 import (
 	"cmp"
-	"crypto/hkdf"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/binary"
 	"math"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"strconv"
 	"strings"
-	"sync/atomic"
-	"time"
 
-	"github.com/gorilla/securecookie"
-
+	"github.com/pycket/pycket/internal/signed"
 	"github.com/pycket/pycket/internal/store"
 )
 
@@ -77,38 +69,23 @@ const (
 	minSecretBytes = 32
 )
 
-// cookies makes the session's cookie and finds it in a request. It is the only place where a cookie's signature
-// is checked, and it knows nothing of Redis.
+// cookies makes the session's cookie and finds it in a request. It knows nothing of Redis.
 type cookies struct {
-	name     string
-	codecs   []*securecookie.SecureCookie
+	signer   signed.Signer[*store.ID]
 	lifetime int64 // of a new cookie, in seconds; 0 means until the browser is closed
 	policy   SecurePolicy
 	// What follows the value in a Set-Cookie line, without Secure and with it.
 	attributes, secureAttributes string
 	length                       int // of every cookie's value
-
-	memory cookieMemory
-}
-
-// verifiedCookie is a cookie that one of the secrets has signed.
-type verifiedCookie struct {
-	sum      cookieSum
-	id       *store.ID
-	issued   int64 // when it was signed: Unix time
-	lifetime int64 // how long it is valid, in seconds; 0 means as long as the browser keeps it
-}
-
-func (v *verifiedCookie) expired() bool {
-	return v.lifetime > 0 && time.Now().Unix() > v.issued+v.lifetime
 }
 
 // newCookies checks the settings. With a fault, what it returns can't be used. The keys are derived from the keyspace
 // too, so a cookie is valid for one application's sessions only.
 func newCookies(s CookieSettings, secrets []string, keyspace string, fault *faults) *cookies {
-	c := &cookies{name: cmp.Or(s.Name, defaultCookieName), policy: s.Secure, lifetime: int64(math.Ceil(s.ExpiresDays * 24 * 60 * 60))}
+	c := &cookies{policy: s.Secure, lifetime: int64(math.Ceil(s.ExpiresDays * 24 * 60 * 60))}
+	c.signer.Name, c.signer.Parse = cmp.Or(s.Name, defaultCookieName), store.ParseID
 	template := http.Cookie{ // #nosec G124 -- Secure is decided for each request
-		Name:        c.name,
+		Name:        c.signer.Name,
 		Path:        cmp.Or(s.Path, "/"),
 		Domain:      s.Domain,
 		SameSite:    cmp.Or(s.SameSite, http.SameSiteLaxMode),
@@ -125,13 +102,11 @@ func newCookies(s CookieSettings, secrets []string, keyspace string, fault *faul
 	fault.when(len(secrets) == 0, `setting Secrets is empty; give at least one secret of 32 or more random bytes, such as the output of "openssl rand -base64 32"`)
 	for i, secret := range secrets {
 		fault.when(len(secret) < minSecretBytes, `setting Secrets[%d] is only %d bytes long; use 32 or more random bytes, such as the output of "openssl rand -base64 32"`, i, len(secret))
-		c.codecs = append(c.codecs, newCookieCodec(secret, keyspace, s.Encrypt))
+		c.signer.Codecs = append(c.signer.Codecs, signed.NewCodec(secret, keyspace, s.Encrypt))
 	}
-	// How long a value is depends neither on the secret nor on the id.
-	sample, err := newCookieCodec("", keyspace, s.Encrypt).Encode(c.name, make([]byte, store.IDSize+4))
-	c.length = len(sample)
-	n := len(c.name) + c.length
-	fault.when(err != nil || n > maxCookieBytes, "Cookies.Name makes a cookie of %d bytes, and browsers ignore those over %d; use a shorter name", n, maxCookieBytes)
+	c.length = signed.Length(c.signer.Name, store.IDSize, s.Encrypt)
+	n := len(c.signer.Name) + c.length
+	fault.when(n > maxCookieBytes, "Cookies.Name makes a cookie of %d bytes, and browsers ignore those over %d; use a shorter name", n, maxCookieBytes)
 	return c
 }
 
@@ -165,36 +140,13 @@ func hasPrefixFold(s, prefix string) bool {
 	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
 }
 
-// newCookieCodec derives keys from the secret by HKDF-SHA256 (RFC 5869), so that one secret can serve several
-// purposes without weakening any. Encrypted cookies are signed with a different key, so that a cookie that is
-// only signed is not mistaken for one. If a key is missing, the codec fails.
-func newCookieCodec(secret, keyspace string, encrypt bool) *securecookie.SecureCookie {
-	derive := func(purpose string) []byte {
-		key, _ := hkdf.Key(sha256.New, []byte(secret), nil, "pycket 1 "+purpose+" "+keyspace, 32) // fails for longer keys only
-		return key
-	}
-	sign, block := derive("sign cookie"), []byte(nil)
-	if encrypt {
-		sign, block = derive("sign encrypted cookie"), derive("encrypt cookie")
-	}
-	// securecookie refuses values older than 30 days unless told otherwise. How long a cookie is valid is in the cookie
-	// itself.
-	return securecookie.New(sign, block).SetSerializer(securecookie.NopEncoder{}).MaxAge(0)
-}
-
-// encode signs the id and, in four bytes, the cookie's lifetime.
-func (c *cookies) encode(id *store.ID, lifetime int64) (string, error) {
-	seconds := uint32(lifetime) // #nosec G115 -- 400 days at most
-	return c.codecs[0].Encode(c.name, binary.BigEndian.AppendUint32(id.Append(nil), seconds))
-}
-
 // maxCookies is how many correctly signed cookies of a request are tried.
 const maxCookies = 4
 
 // find returns a cookie of the request that one of the secrets has signed: the first, after skipping as many as skip
 // says. All other cookies are ignored, whatever is wrong with them; forged is one that looks like the application's, to
 // be warned of. The time it takes is linear in the header's length.
-func (c *cookies) find(header http.Header, skip int) (found *verifiedCookie, forged string) {
+func (c *cookies) find(header http.Header, skip int) (found *signed.Value[*store.ID], forged string) {
 	if skip >= maxCookies {
 		return nil, ""
 	}
@@ -203,7 +155,7 @@ func (c *cookies) find(header http.Header, skip int) (found *verifiedCookie, for
 			var pair string
 			pair, line, _ = strings.Cut(line, ";")
 			name, value, _ := strings.Cut(strings.Trim(pair, " \t"), "=")
-			if name != c.name {
+			if name != c.signer.Name {
 				continue
 			}
 			if len(value) > 1 && value[0] == '"' && value[len(value)-1] == '"' {
@@ -212,10 +164,10 @@ func (c *cookies) find(header http.Header, skip int) (found *verifiedCookie, for
 			if len(value) != c.length {
 				continue
 			}
-			switch found := c.decode(value); {
+			switch found := c.signer.Verify(value); {
 			case found == nil:
 				forged = value
-			case found.expired():
+			case found.Expired():
 			case skip == 0:
 				return found, ""
 			default:
@@ -224,71 +176,6 @@ func (c *cookies) find(header http.Header, skip int) (found *verifiedCookie, for
 		}
 	}
 	return nil, forged
-}
-
-// A cookieMemory remembers cookies that were verified lately: a browser sends the same one again and again, and verifying
-// it costs more than everything else that a read does here. It has places for 32,768, which take up to 6 MiB, allocated as
-// they are needed. A cookie may take any of four places, so most are found if half the places are taken.
-type cookieMemory [128]atomic.Pointer[[64][4]atomic.Pointer[verifiedCookie]]
-
-// A cookieSum is 128 bits of a SHA-256. The memory has hashes, not cookies, and a cookie that differs in one bit is verified.
-type cookieSum [16]byte
-
-func sumOf(value string) (sum cookieSum) {
-	var buf [256]byte
-	all := sha256.Sum256(append(buf[:0], value...))
-	copy(sum[:], all[:])
-	return sum
-}
-
-// places returns where a cookie may be.
-func (m *cookieMemory) places(sum cookieSum) *[4]atomic.Pointer[verifiedCookie] {
-	page := &m[sum[0]%128]
-	if page.Load() == nil {
-		page.CompareAndSwap(nil, new([64][4]atomic.Pointer[verifiedCookie]))
-	}
-	return &page.Load()[sum[1]%64]
-}
-
-// decode verifies a cookie's value. It returns nil if none of the secrets has signed it.
-func (c *cookies) decode(value string) *verifiedCookie {
-	// The hash is looked up, not the cookie, so the time it takes reveals nothing about cookies.
-	sum := sumOf(value)
-	places := c.memory.places(sum)
-	free := rand.N(len(places)) // #nosec G404 -- nobody gains from guessing it
-	for i := range places {
-		switch v := places[i].Load(); {
-		case v == nil || v.expired():
-			free = i
-		case v.sum == sum:
-			return v
-		}
-	}
-	v := c.verify(value)
-	if v != nil && !v.expired() {
-		v.sum = sum
-		places[free].Store(v)
-	}
-	return v
-}
-
-func (c *cookies) verify(value string) *verifiedCookie {
-	var payload []byte
-	for _, codec := range c.codecs {
-		if codec.Decode(c.name, value, &payload) != nil {
-			continue
-		}
-		id, rest, ok := store.ParseID(payload)
-		if !ok || len(rest) != 4 {
-			return nil
-		}
-		// securecookie puts the time of signing before the first "|".
-		raw, _ := base64.URLEncoding.DecodeString(value)
-		signed, _, _ := strings.Cut(string(raw), "|")
-		issued, _ := strconv.ParseInt(signed, 10, 64)
-		return &verifiedCookie{id: id, issued: issued, lifetime: int64(binary.BigEndian.Uint32(rest))}
-	}
-	return nil
 }
 
 // attributes returns the attributes of a cookie in a Set-Cookie line, beginning with the first ";".
@@ -300,7 +187,7 @@ func attributes(cookie http.Cookie) string {
 // set returns the Set-Cookie line that gives the browser this id, for lifetime seconds or, with 0, until it is closed.
 // Max-Age alone says so, since browsers let it override Expires: RFC 6265bis, section 5.6.
 func (c *cookies) set(r *http.Request, id *store.ID, lifetime int64) (string, error) {
-	value, err := c.encode(id, lifetime)
+	value, err := c.signer.Sign(id.Append(nil), lifetime)
 	if err != nil {
 		return "", err
 	}
@@ -318,9 +205,9 @@ func (c *cookies) delete(r *http.Request) string {
 
 func (c *cookies) line(r *http.Request, value string) string {
 	if c.secure(r) {
-		return c.name + "=" + value + c.secureAttributes
+		return c.signer.Name + "=" + value + c.secureAttributes
 	}
-	return c.name + "=" + value + c.attributes
+	return c.signer.Name + "=" + value + c.attributes
 }
 
 func (c *cookies) secure(r *http.Request) bool {

@@ -3,7 +3,6 @@ package pycket
 import (
 	"errors"
 	"net/http"
-	"testing"
 	"time"
 
 	"github.com/gorilla/securecookie"
@@ -32,28 +31,10 @@ func Occupy(r *http.Request) (leave func()) {
 	return q.lock.Unlock
 }
 
-// NewCookie returns the value of a cookie for a new session.
-func NewCookie(t *testing.T, a *App) string {
-	value, err := a.cookies.encode(store.NewID(), 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return value
-}
-
-// DecodeCookie returns what a cookie's value says, nil if no secret has signed it. It is the same again if it was
-// remembered.
-func DecodeCookie(a *App, value string) any {
-	if v := a.cookies.decode(value); v != nil {
-		return v
-	}
-	return nil
-}
-
 // OverhearIDs shows the tests every id that an App puts into a cookie, or takes out of one that it trusts. It is
 // for before the App's first request.
 func OverhearIDs(a *App, met func(id []byte)) {
-	for _, codec := range a.cookies.codecs {
+	for _, codec := range a.cookies.signer.Codecs {
 		codec.SetSerializer(overheard{met: met})
 	}
 }

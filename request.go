@@ -198,7 +198,7 @@ func (q *request) nextCookie() {
 	q.cookies++
 	switch {
 	case found != nil:
-		q.id, q.lifetime, q.issued = found.id, found.lifetime, found.issued
+		q.id, q.lifetime, q.issued = found.Data, found.Lifetime, found.Signed
 	case forged != "" && q.cookies == 1:
 		q.app.warnings.forged(forged)
 	}

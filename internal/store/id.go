@@ -45,14 +45,14 @@ func (id *ID) Rotated() *ID {
 	return next.derive()
 }
 
-// ParseID takes an id off the front of b. It reports whether b is long enough.
-func ParseID(b []byte) (id *ID, rest []byte, ok bool) {
-	if len(b) < IDSize {
-		return nil, nil, false
+// ParseID reads an id. It reports whether b is one.
+func ParseID(b []byte) (*ID, bool) {
+	if len(b) != IDSize {
+		return nil, false
 	}
-	id = new(ID)
+	id := new(ID)
 	copy(id.bytes[:], b)
-	return id.derive(), b[IDSize:], true
+	return id.derive(), true
 }
 
 // Append appends the id to b.
