@@ -87,6 +87,9 @@ type cost struct {
 	Bytes      float64 `json:"allocated_bytes"`
 	Commands   float64 `json:"redis_commands"`
 	RoundTrips float64 `json:"redis_round_trips"`
+
+	Kinds     map[string]float64 `json:"redis_commands_by_kind"`
+	Pipelined *pipelined         `json:"pipelined"` // nil if the commands can't be sent again, or there are none
 }
 
 // A footprint is what one session takes in Redis: the sum of MEMORY USAGE over its keys.
@@ -181,13 +184,26 @@ func (b *bench) countCommands(ctx context.Context, chosen []workload, costs []co
 			if err := callTimes(caller, warm); err != nil {
 				return fmt.Errorf("%s: %w", e.name, err)
 			}
-			commands, roundTrips := p.commands.Load(), p.roundTrips.Load()
+			p.take()
+			roundTrips := p.roundTrips.Load()
 			if err := callTimes(caller, counted); err != nil {
 				return fmt.Errorf("%s: %w", e.name, err)
 			}
-			costs[i].Commands = float64(p.commands.Load()-commands) / counted
-			costs[i].RoundTrips = float64(p.roundTrips.Load()-roundTrips) / counted
+			commands := p.take()
+			c := &costs[i]
 			i++
+			c.Commands = float64(len(commands)) / counted
+			c.RoundTrips = float64(p.roundTrips.Load()-roundTrips) / counted
+			c.Kinds = kindsOf(commands, counted)
+			if !w.repeatable || len(commands) < counted {
+				continue // a cache asks Redis now and then
+			}
+			if err := caller.call(); err != nil {
+				return fmt.Errorf("%s: %w", e.name, err)
+			}
+			if c.Pipelined, err = b.redis.pipeline(p.take()); err != nil {
+				return fmt.Errorf("%s, pipelined: %w", e.name, err)
+			}
 		}
 	}
 	return p.stop()

@@ -40,17 +40,18 @@ const (
 
 // A growthPlan is how much of it is measured.
 type growthPlan struct {
-	rounds      int
-	slice       time.Duration
-	sessions    []int // in Redis
-	connections []int
+	rounds           int
+	slice            time.Duration
+	sessions         []int // in Redis
+	connections      []int
+	connectionRounds int // whose turns are as long as those of the workloads
 }
 
 func growthPlanOf(quick bool) growthPlan {
 	if quick {
-		return growthPlan{5, 10 * time.Millisecond, []int{1_000, 10_000, 100_000}, []int{1, 4, 16, 64, 256, 1024}}
+		return growthPlan{5, 10 * time.Millisecond, []int{1_000, 10_000, 100_000}, []int{1, 16, 256}, 1}
 	}
-	return growthPlan{25, 80 * time.Millisecond, []int{1_000, 10_000, 100_000, 1_000_000}, []int{1, 4, 16, 64, 256, 1024}}
+	return growthPlan{25, 80 * time.Millisecond, []int{1_000, 10_000, 100_000, 1_000_000}, []int{1, 4, 16, 64, 256, 1024}, 4}
 }
 
 var (
@@ -71,7 +72,7 @@ type reading struct {
 
 // steps is how many steps of progress measuring takes.
 func (p growthPlan) steps() int {
-	return p.rounds*(len(fieldCounts)+2*len(valueSizes)+len(p.sessions)) + p.rounds/2*2*len(p.connections)
+	return p.rounds*(len(fieldCounts)+2*len(valueSizes)+len(p.sessions)) + p.connectionRounds*2*len(p.connections)
 }
 
 // measureGrowth reads in this process, so that HTTP does not hide what Redis and the library take; only
@@ -152,7 +153,7 @@ func (b *bench) growReadings(ctx context.Context, plan growthPlan) ([]growth, er
 
 // newReading makes sessions with these values, and callers that read "user".
 func (b *bench) newReading(db int, x string, values pycket.Values) (*reading, error) {
-	app, err := newPycket(b.redis.address, db)
+	app, err := pycket.New(pycketSettings(b.redis.address, db))
 	if err != nil {
 		return nil, err
 	}
@@ -236,7 +237,7 @@ func (b *bench) growConnections(ctx context.Context, plan growthPlan) ([]growth,
 		return nil, err
 	}
 	throughputs := make([][2][]float64, len(plan.connections)) // by connections, entry and round
-	for range plan.rounds / 2 {
+	for range plan.connectionRounds {
 		for _, i := range b.order.Perm(len(plan.connections)) {
 			for _, j := range b.order.Perm(2) {
 				if err := ctx.Err(); err != nil {
@@ -244,7 +245,7 @@ func (b *bench) growConnections(ctx context.Context, plan growthPlan) ([]growth,
 				}
 				n := plan.connections[i]
 				b.progress.step(fmt.Sprintf("growth, %d connections", n))
-				s, err := b.take(w, w.entries[j], visitors[j][:n])
+				s, err := b.take(w, w.entries[j], visitors[j], n)
 				if err != nil {
 					return nil, err
 				}
