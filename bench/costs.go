@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"time"
 )
 
 // A recorder is an http.ResponseWriter that is used again and again, so that it adds no allocations.
@@ -111,13 +112,15 @@ func openApps(address string) (map[string]http.Handler, error) {
 	return handlers, nil
 }
 
-// costSteps is how many steps of progress measureCosts takes.
-func costSteps(chosen []workload) int {
+// costTime is about what one contestant takes in one of the two passes of measureCosts.
+const costTime = 200 * time.Millisecond
+
+func timeOfCosts(chosen []workload) time.Duration {
 	n := 0
 	for _, w := range chosen {
 		n += 2 * len(w.entries)
 	}
-	return n
+	return time.Duration(n) * costTime
 }
 
 // measureCosts counts over a number of requests of every contestant.
@@ -140,7 +143,7 @@ func (b *bench) measureCosts(ctx context.Context, chosen []workload, requests in
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
-			b.progress.step("allocations: " + e.name)
+			b.progress.step("allocations: "+e.name, costTime)
 			caller, err := w.caller(direct[e.app], e)
 			if err != nil {
 				return nil, err
@@ -175,7 +178,7 @@ func (b *bench) countCommands(ctx context.Context, chosen []workload, costs []co
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			b.progress.step("commands: " + e.name)
+			b.progress.step("commands: "+e.name, costTime)
 			caller, err := w.caller(proxied[e.app], e)
 			if err != nil {
 				return err

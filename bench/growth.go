@@ -70,9 +70,11 @@ type reading struct {
 	medians []float64 // of each round's latencies
 }
 
-// steps is how many steps of progress measuring takes.
-func (p growthPlan) steps() int {
-	return p.rounds*(len(fieldCounts)+2*len(valueSizes)+len(p.sessions)) + p.connectionRounds*2*len(p.connections)
+// time is about what measuring takes, if each turn of the connections takes that long.
+func (p growthPlan) time(turn time.Duration) time.Duration {
+	readings := p.rounds * (len(fieldCounts) + 2*len(valueSizes) + len(p.sessions))
+	turns := p.connectionRounds * 2 * len(p.connections)
+	return time.Duration(readings)*p.slice + time.Duration(turns)*turn
 }
 
 // measureGrowth reads in this process, so that HTTP does not hide what Redis and the library take; only
@@ -193,7 +195,7 @@ func (b *bench) takeReadings(ctx context.Context, plan growthPlan, readings []*r
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			b.progress.step("growth")
+			b.progress.step("growth", plan.slice)
 			if err := readings[i].take(plan.slice, b.order); err != nil {
 				return err
 			}
@@ -244,7 +246,7 @@ func (b *bench) growConnections(ctx context.Context, plan growthPlan) ([]growth,
 					return nil, err
 				}
 				n := plan.connections[i]
-				b.progress.step(fmt.Sprintf("growth, %d connections", n))
+				b.progress.step(fmt.Sprintf("growth, %d connections", n), b.turnTime())
 				s, err := b.take(w, w.entries[j], visitors[j], n)
 				if err != nil {
 					return nil, err

@@ -137,7 +137,7 @@ func readInto(r *bufio.Reader, body []byte, n int) ([]byte, error) {
 
 // visit makes new visitors, at a path that gives each a session.
 func visit(address, path string, n int) ([]*visitor, error) {
-	b, err := newBrowser([]*visitor{{}}, address, path, time.Now().Add(patience))
+	b, err := newBrowser([]*visitor{{}}, address, path, time.Now().Add(6*patience))
 	if err != nil {
 		return nil, err
 	}

@@ -65,7 +65,7 @@ func parseFlags(args []string) (options, error) {
 	flags.BoolVar(&o.quick, "quick", false, "take about two minutes, without quartiles")
 	flags.IntVar(&o.rounds, "rounds", 0, "`number` of rounds (6, with -quick 1)")
 	flags.DurationVar(&o.slice, "slice", time.Second, "`duration` of a contestant's turn in a round; wrk takes whole seconds")
-	flags.StringVar(&o.generator, "generator", "", "where the load comes from: `wrk`, or the benchmark's \"own\"; by default wrk where it is installed")
+	flags.StringVar(&o.generator, "generator", "", "`generator` of the load, wrk or own (by default wrk where it is installed)")
 	letters := flags.String("workloads", "A,B,C,D,E,F", "`letters` of the workloads to measure")
 	numbers := flags.String("connections", "1,64", "`numbers` of connections")
 	flags.StringVar(&o.json, "json", "", "write the results as JSON to this `file`")
@@ -197,18 +197,18 @@ func measure(ctx context.Context, redis *redisServer, server *appServer, wrk *wr
 		counted = 200
 	}
 	plan := growthPlanOf(o.quick)
-	steps := costSteps(o.workloads)
-	for _, w := range o.workloads {
-		steps += o.rounds * len(o.connections) * len(w.entries)
-	}
-	if o.growth {
-		steps += plan.steps()
-	}
 	b := &bench{
 		redis: redis, server: server, wrk: wrk, sessions: manySessions, rounds: o.rounds, slice: o.slice,
-		order:    rand.New(rand.NewPCG(seed, seed)),
-		progress: newProgress(os.Stderr, steps),
+		order: rand.New(rand.NewPCG(seed, seed)),
 	}
+	total := timeOfCosts(o.workloads)
+	for _, w := range o.workloads {
+		total += time.Duration(o.rounds*len(o.connections)*len(w.entries)) * b.turnTime()
+	}
+	if o.growth {
+		total += plan.time(b.turnTime())
+	}
+	b.progress = newProgress(os.Stderr, total)
 	defer b.progress.end()
 
 	for _, w := range o.workloads {

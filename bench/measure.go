@@ -58,7 +58,7 @@ func (b *bench) run(ctx context.Context, w workload, connections []int) ([]resul
 				if err := ctx.Err(); err != nil {
 					return nil, err
 				}
-				b.progress.step(fmt.Sprintf("%s, %d connections: %s", w.Letter, n, w.entries[j].name))
+				b.progress.step(fmt.Sprintf("%s, %d connections: %s", w.Letter, n, w.entries[j].name), b.turnTime())
 				s, err := b.take(w, w.entries[j], visitors[j], n)
 				if err != nil {
 					return nil, fmt.Errorf("workload %s, %s: %w", w.Letter, w.entries[j].name, err)
@@ -97,6 +97,9 @@ func (b *bench) visitors(w workload, connections []int) ([][]*visitor, error) {
 	}
 	return visitors, nil
 }
+
+// turnTime is about what take takes, with warming up and collecting garbage.
+func (b *bench) turnTime() time.Duration { return b.slice * 115 / 100 }
 
 // take gives one contestant its slice.
 func (b *bench) take(w workload, e entry, visitors []*visitor, connections int) (*slice, error) {

@@ -1,5 +1,5 @@
-// The load generator wrk, which is used where it is installed. It takes a third of the processor that the one in load.go
-// takes, and what it takes is missing to the application. It doesn't see whether an answer is right, only its status.
+// The load generator wrk, which is used where it is installed. It takes a third of the processor that the generator of
+// load.go takes, and leaves the rest to the application. It sees the status of an answer, not whether the answer is right.
 
 package main
 
@@ -47,8 +47,10 @@ func (w *wrk) close() error { return os.Remove(w.script) }
 
 // load sends requests with the cookies of the visitors in turn, over some connections, for whole seconds.
 func (w *wrk) load(address, path string, visitors []*visitor, connections int, d time.Duration) (*slice, error) {
-	command := exec.Command(w.program, "--threads", "1", "--connections", strconv.Itoa(connections),
-		"--duration", strconv.Itoa(int(d/time.Second))+"s", "--timeout", "10s", "--script", w.script, "http://"+address+path, "--")
+	command := exec.Command(w.program,
+		"--threads", "1", "--connections", strconv.Itoa(connections),
+		"--duration", strconv.Itoa(int(d/time.Second))+"s", "--timeout", "10s",
+		"--script", w.script, "http://"+address+path, "--")
 	for _, v := range visitors {
 		v.seen = false
 		if v.cookie != "" {
