@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -98,6 +101,39 @@ func TestPrefix(t *testing.T) {
 			}
 		}
 	})
+}
+
+// An error in a script names the file and line that it is from.
+func TestErrorLines(t *testing.T) {
+	server := redistest.Start(t)
+	s, id := newStore(t, server, "pycket:"), NewID()
+	server.Do(0, "ACL", "SETUSER", "default", "-hstrlen")
+	if o, err := s.Set(context.Background(), time.Now(), id, true, []Field{{"a", []byte("1")}}); err != nil || o.State != Alive {
+		t.Fatalf("%+v, %v", o, err)
+	}
+	_, err := s.Set(context.Background(), time.Now(), id, false, []Field{{"a", []byte("1")}})
+	if !errors.Is(err, ErrUnavailable) {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`\(weigh\.lua:(\d+)\)`).FindStringSubmatch(err.Error())
+	if m == nil {
+		t.Fatalf("no line of weigh.lua in %q", err)
+	}
+	n, _ := strconv.Atoi(m[1])
+	if line := strings.Split(lua("weigh"), "\n")[n-1]; !strings.Contains(line, "HSTRLEN") {
+		t.Errorf("line %d is %q", n, line)
+	}
+
+	// Before Redis 7, errors look otherwise.
+	old := fmt.Errorf("ERR Error running script (call to f_%s): @user_script:1: attempt to index a nil value", s.set.Hash())
+	if err := s.located(old); !errors.Is(err, old) || !strings.HasSuffix(err.Error(), " (prelude.lua:1)") {
+		t.Error(err)
+	}
+	for _, said := range []string{"", "user_script:1", strings.Repeat("0", 40) + ", on @user_script:1.", s.set.Hash() + ", on @user_script:9999."} {
+		if err := errors.New(said); s.located(err) != err {
+			t.Error(s.located(err))
+		}
+	}
 }
 
 // What a script says of an id that was ended.
