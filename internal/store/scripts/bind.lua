@@ -12,8 +12,8 @@ if leaves then
     noted = false
   end
 end
-if next ~= '' and next ~= verifier then -- it is the same if this is tried again
-  verifier = next
+if new ~= '' and new ~= verifier then -- it is the same if this is tried again
+  verifier = new
   redis.call('HSET', key, 'pycket:ended', now())
 end
 owned = user ~= ''
