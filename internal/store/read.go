@@ -151,7 +151,7 @@ func (s *Store) askTimes(c *redisconn.Command, key string) *redisconn.Command {
 }
 
 // verify tells from what was read what became of the session, and renews it if that is due: when a tenth of its
-// idle timeout has passed, so that a read is seldom a write. It does in Go what open in session.lua does.
+// idle timeout has passed, so that a read is seldom a write. It does in Go what open.lua does.
 func (s *Store) verify(ctx context.Context, began time.Time, id *ID, record, idleText, ended []byte, r redisconn.Replies) (Outcome, error) {
 	const verifier, created, flags = 22, 35, 36 // where these end in the record: see docs/storage.md
 	if len(record) < flags || string(record[:verifier]) != id.verifier {

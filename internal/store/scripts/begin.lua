@@ -1,5 +1,5 @@
--- Begins a session if it may be one that begins. Runs, before open.
--- in: ARGV[2], '1' if the id is one that the library has just made
+-- Begins a session if the id is a new one. Runs, before open.
+-- in: ARGV[2], '1' if the library has just made the id
 -- out: fresh
 -- returns: TAKEN
 if ARGV[2] == '1' then

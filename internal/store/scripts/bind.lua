@@ -1,4 +1,4 @@
--- Changes what else a login changes, but for the record and the values. Runs.
+-- Changes what a login changes besides the record and the values. Runs.
 -- in: what login leaves; remove, forget, unlist
 -- out: verifier, noted, owned, own, idle
 redis.call('HSET', key, 'pycket:id', record) -- as it is: a full Redis refuses this, and so the whole

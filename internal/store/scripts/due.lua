@@ -1,4 +1,4 @@
--- Ends a script that only reads here, unless a renewal would add a tenth of the idle timeout to the session's life. Runs,
+-- Ends a script that only reads, unless a renewal would add a tenth of the idle timeout to the session's life. Runs,
 -- before keep. Redis may refuse to write (a replica, a full disk): what it can read is answered all the same.
 -- in: answer; idle, left
 -- returns: the answer

@@ -38,8 +38,8 @@ local function finish(k, by)
   if hash then unlist(hash, k) end
 end
 
--- member returns what is known of a session that a user's list names: when it was created, in milliseconds, and fields; nil
--- if it is not alive or not the user's.
+-- member returns what is known of a session that a user's list names: when it was created, in milliseconds, and fields;
+-- nil if it is not alive or not the user's.
 local function member(k, user)
   local fields = redis.pcall('HMGET', k, 'pycket:id', 'pycket:user', 'pycket:seen', 'pycket:auth', 'pycket:agent')
   if fields.err or not fields[1] or fields[2] ~= user then return nil end

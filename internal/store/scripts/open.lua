@@ -1,12 +1,12 @@
 -- Opens the session that the id opens. Runs.
 -- in: fresh, the record if the session begins; other, a second verifier that opens it
--- out, for the script to change: verifier; noted, notifications may be waiting; owned, it belongs to a user; own, its idle
---   timeout is its own; idle, that timeout, in milliseconds; bytes, what names and values take; answer, what the script
---   answers; into, first, last, the hash for names and values and which of ARGV they are; listed, true for a place on the
---   user's list in any case
+-- out, for the script to change: verifier; noted, notifications may be waiting; owned, it belongs to a user; own, its
+--   idle timeout is its own; idle, that timeout, in milliseconds; bytes, what names and values take; answer, what the
+--   script answers; into, first, last, the hash to set values in and which of ARGV are their names and values; listed,
+--   the session takes its place on the user's list in any case
 -- out, to stay as it is: record, flags, size, as they are stored; left, the milliseconds until the absolute timeout
--- returns: EXPIRED or, if that is known, how many milliseconds ago the id was destroyed (D) or rotated away (R), and the
---   token of the request that destroyed it
+-- returns: EXPIRED or, if that is known, how many milliseconds ago the id was destroyed (D) or rotated away (R), and
+--   the token of the request that destroyed it
 --
 -- The record, the field pycket:id, is the verifier of the one id that is alive (1–22), when the session was created
 -- (23–35), flags (36), and the bytes that names and values take. Redis may hold anything. write.lua writes it.

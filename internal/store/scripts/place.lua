@@ -1,6 +1,7 @@
--- Puts a session on a user's list. The score is the time in microseconds. A key of another type, which is not pycket's, is
--- left alone. Runs.
--- in: list, its key, or nothing to do; handle; lasting, for how many milliseconds the list must last, at least
+-- Puts a session on a user's list. The score is the time in microseconds. A key of another type, which is not pycket's,
+-- is left alone. Runs.
+-- in: list, its key, nil or false to do nothing; handle; lasting, for how many milliseconds the list must last, at
+--   least
 -- out: places, how many it has
 local places = 0
 local kind = list and redis.call('TYPE', list).ok

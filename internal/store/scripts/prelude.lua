@@ -2,17 +2,18 @@
 -- in: KEYS[1], ARGV[1]
 -- out: key, the session's hash; id, the verifier of the request's id; fresh and other, see open.lua; now, names, use
 --
--- A script runs as one text: the files that store.go lists for it, one after the other. Some declare functions, the others
--- are blocks that run and leave locals to the next; each begins with what it needs, leaves, and may return from the script.
--- Words in capitals are constants, whose values store.go puts in their place. docs/storage.md has the layout.
+-- A script runs as one text: the files that store.go lists for it, one after the other. Some declare functions. The
+-- others are blocks that run and leave locals to the next. Each begins with what it needs (in), what it leaves or
+-- changes (out), and what the script may return there (returns). Words in capitals are constants, whose values store.go
+-- puts in their place. docs/storage.md has the layout.
 --
--- What each request runs is blocks and locals, because tables, string.format and numbers that are made into text cost Redis
--- more than the commands do: see docs/performance.md. So numbers are passed to commands as text where that is known.
+-- What requests run most are blocks and locals, since tables, string.format and numbers made into text cost Redis as
+-- much as commands do: see docs/performance.md. That is also why constant numbers are passed to commands as text.
 local key, id = KEYS[1], ARGV[1]
 local fresh, other
 
--- now returns the time since 1970 in milliseconds, or in microseconds, by Redis's clock: those of the application's servers
--- may disagree. It is the same throughout a script.
+-- now returns the time since 1970 in milliseconds, or in microseconds, by Redis's clock: those of the application's
+-- servers may disagree. It is the same throughout a script.
 local time
 local function now(micros)
   time = time or redis.call('TIME')
@@ -20,12 +21,12 @@ local function now(micros)
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- names returns the keys of a session's notifications, a hash, and of its messages, a list. The handle in braces is the hash
--- tag that keeps a session's keys in one slot of a cluster. A user who gets a session from another gets new keys there: while
--- a slot moves, those of the other may not be deleted.
+-- names returns the keys of a session's notifications, a hash, and of its messages, a list. The handle in braces is the
+-- hash tag that keeps a session's keys in one slot of a cluster. A user who gets a session from another gets new keys
+-- there: while a slot moves, those of the other may not be deleted.
 --
--- A script that uses them first reads all it needs, one key a command: while a slot moves, a command on a key that is not
--- on this server fails, and nothing must have been changed by then. What may fail is done by Lua's pcall, since
+-- A script that uses them first reads all it needs, one key a command: while a slot moves, a command on a key that is
+-- not on this server fails, and nothing must have been changed by then. What may fail is done by Lua's pcall, since
 -- redis.pcall forgets the database in miniredis.
 local function names(k)
   local tag = string.sub(k, #SESSION + 1)
