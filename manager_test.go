@@ -82,15 +82,18 @@ func onlyJSON() []value {
 	}
 }
 
+// Every type of value comes back as it was set, from an open session and from a sealed one.
 func TestValues(t *testing.T) {
-	for name, codec := range map[string]pycket.Codec{"json": nil, "gob": pycket.Gob{}} {
+	for name, codec := range map[string]pycket.Codec{
+		"json": nil, "gob": pycket.Gob{}, "sealed json": seal(t, pycket.JSON{}, secret), "sealed gob": seal(t, pycket.Gob{}, secret),
+	} {
 		t.Run(name, func(t *testing.T) {
 			redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 				s := settings(server)
 				s.Codec = codec
 				site := newSite(t, s)
 				list := values()
-				if codec == nil {
+				if !strings.HasSuffix(name, "gob") {
 					list = append(list, onlyJSON()...)
 				}
 				b := site.browser()

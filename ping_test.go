@@ -95,9 +95,7 @@ func TestPingTriesEverything(t *testing.T) {
 	commands := regexp.MustCompile(`'([A-Z]{3,})'`)
 	tried := map[string]bool{}
 	ping, err := os.ReadFile("internal/store/scripts/ping.lua")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require(t, err)
 	for _, m := range commands.FindAllStringSubmatch(string(ping), -1) {
 		tried[m[1]] = true
 	}
@@ -106,9 +104,7 @@ func TestPingTriesEverything(t *testing.T) {
 	parts, _ := filepath.Glob("internal/store/scripts/parts/*.lua")
 	for _, file := range append(files, parts...) {
 		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require(t, err)
 		for _, m := range calls.FindAllStringSubmatch(string(text), -1) {
 			if !tried[m[1]] {
 				t.Errorf("%s uses %s, which ping.lua does not try", file, m[1])
@@ -121,9 +117,7 @@ func TestPingTriesEverything(t *testing.T) {
 func documentedRights(t *testing.T) []string {
 	t.Helper()
 	text, err := os.ReadFile("docs/settings.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require(t, err)
 	m := regexp.MustCompile(`(?m)^    ACL SETUSER pycket (.*)$`).FindSubmatch(text)
 	if m == nil {
 		t.Fatal("docs/settings.md has no line for ACL SETUSER")
@@ -232,12 +226,8 @@ func TestPingSaysWhatToDo(t *testing.T) {
 		"a disk that can't be written to": {
 			spoil: func(t *testing.T, server *redistest.Server) {
 				dir, err := redis.Strings(server.Do(0, "CONFIG", "GET", "dir"), nil)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := os.RemoveAll(dir[1]); err != nil {
-					t.Fatal(err)
-				}
+				require(t, err)
+				require(t, os.RemoveAll(dir[1]))
 				server.Do(0, "CONFIG", "SET", "save", "3600 1")
 				server.Do(0, "BGSAVE")
 				for range 500 {
@@ -329,9 +319,7 @@ func TestPingInCluster(t *testing.T) {
 		app := newApp(t, s)
 		calls := func() string {
 			info, err := redis.String(node.Do(0, "INFO", "commandstats"), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			require(t, err)
 			return fmt.Sprint(regexp.MustCompile(`cmdstat_(?:eval|evalsha):calls=\d+`).FindAllString(info, -1))
 		}
 		node.Do(0, "CONFIG", "RESETSTAT")

@@ -17,37 +17,6 @@ import (
 	"github.com/pycket/pycket/internal/redistest"
 )
 
-// Two applications on one Redis do not take each other's cookies or keys.
-func TestTwoApps(t *testing.T) {
-	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
-		change := map[string]func(*pycket.Settings){
-			"names":    func(s *pycket.Settings) { s.Cookies.Name = "OTHER" },
-			"prefixes": func(s *pycket.Settings) { s.Redis.Prefix = "other:" },
-		}
-		for name, change := range change {
-			t.Run(name, func(t *testing.T) {
-				s := settings(server)
-				one := newSite(t, s)
-				change(&s)
-				two := newSite(t, s)
-				b := one.browser()
-				b.must("set:a:one")
-				otherName := s.Cookies.Name
-				if otherName == "" {
-					otherName = "PYCKET_ID"
-				}
-				text := raw(t, two, "op=get:a&op=set:a:two", otherName+"="+b.cookie())
-				if strings.Contains(text, `"one"`) || !strings.Contains(text, "Set-Cookie: "+otherName) {
-					t.Errorf("the other application took the cookie: %q", text)
-				}
-				if got := b.must("get:a")[0]; got != "one" {
-					t.Errorf("the session has become %q", got)
-				}
-			})
-		}
-	})
-}
-
 // Wrap around Wrap of one App, as of a router in a router, is one request: one session, one cookie.
 func TestWrapTwice(t *testing.T) {
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {

@@ -175,9 +175,7 @@ func TestMisconfigured(t *testing.T) {
 		})
 	}
 	hung, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require(t, err)
 	defer hung.Close()
 	full := redistest.Start(t, "--maxmemory", "1")
 	dead := redistest.Start(t)
@@ -210,13 +208,9 @@ func TestOverTLS(t *testing.T) {
 	example := httptest.NewTLSServer(http.NotFoundHandler()) // for its certificate, which is for 127.0.0.1
 	defer example.Close()
 	file := t.TempDir() + "/ca.pem"
-	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: example.Certificate().Raw}), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	require(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: example.Certificate().Raw}), 0o600))
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: example.TLS.Certificates})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require(t, err)
 	defer listener.Close()
 	var connections atomic.Int64
 	go func() {

@@ -62,9 +62,7 @@ func TestDestroyInsideUpdate(t *testing.T) {
 			}
 		})
 		site.use(b, func(s *pycket.SessionManager) {
-			if n, err := pycket.Get(s, "n", 0); n != 1 || err != nil {
-				t.Errorf("%d, %v", n, err)
-			}
+			wantGet(t, s, "n", 1)
 		})
 	})
 }
@@ -272,9 +270,7 @@ func TestHeadersWaitForCookie(t *testing.T) {
 			<-sent
 		})
 		site.use(b, func(s *pycket.SessionManager) {
-			if text, err := pycket.Get(s, "a", ""); text != "first" || err != nil {
-				t.Errorf("%q, %v", text, err)
-			}
+			wantGet(t, s, "a", "first")
 		})
 	})
 }
@@ -332,9 +328,7 @@ func TestWithContext(t *testing.T) {
 					}
 					proxy.Pass()
 					noError(t, <-under)
-					if text, err := pycket.Get(s, "b", ""); text != "patient" || err != nil {
-						t.Errorf("%q, %v", text, err)
-					}
+					wantGet(t, s, "b", "patient")
 				})
 			})
 		}
@@ -359,9 +353,7 @@ func TestWorkOutlivesHandler(t *testing.T) {
 		b := site.browser()
 		site.works(b, func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { return s.Set("a", "before") })
 		s, work, n, notes := outlive(b)
-		if text, err := pycket.Get(work, "a", ""); text != "before" || err != nil {
-			t.Errorf("%q, %v", text, err)
-		}
+		wantGet(t, work, "a", "before")
 		count, err := pycket.Update(work, "n", 1, func(n int) (int, error) { return n + 1, nil })
 		if err = errors.Join(err, work.Set("a", "after"), notes.Add("info", "ready")); count != 2 || err != nil {
 			t.Errorf("%d, %v", count, err)
@@ -550,9 +542,7 @@ func TestPutBackAfterHangUp(t *testing.T) {
 			wantError(t, err, pycket.ErrCorrupt, `take "saved"`)
 		})
 		site.visit(b, func(_ http.ResponseWriter, _ *http.Request, _ *pycket.SessionManager, n *pycket.NotificationManager) {
-			if text, err := pycket.Get(n, "saved", ""); text != "once" || err != nil {
-				t.Errorf("%q, %v", text, err)
-			}
+			wantGet(t, n, "saved", "once")
 		})
 	})
 }
@@ -572,15 +562,11 @@ func TestPutBackAfterNewer(t *testing.T) {
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		site := newSite(t, settings(server))
 		site.visit(site.browser(), func(_ http.ResponseWriter, _ *http.Request, _ *pycket.SessionManager, n *pycket.NotificationManager) {
-			if err := n.Set("a", "older"); err != nil {
-				t.Error(err)
-			}
+			noError(t, n.Set("a", "older"))
 			beforeUnreadable = func() { n.Set("a", "newer") }
 			_, err := n.Lookup("a", new(unreadable))
 			wantError(t, err, pycket.ErrCorrupt)
-			if text, err := pycket.Get(n, "a", ""); text != "newer" || err != nil {
-				t.Errorf("%q, %v", text, err)
-			}
+			wantGet(t, n, "a", "newer")
 		})
 	})
 }

@@ -151,9 +151,7 @@ func TestWriterIsAsWithoutWrap(t *testing.T) {
 				defer s.Close()
 				for _, path := range []string{"/bare", "/wrapped"} {
 					response, err := s.Client().Get(s.URL + path)
-					if err != nil {
-						t.Fatal(err)
-					}
+					require(t, err)
 					proto, _ := io.ReadAll(response.Body)
 					response.Body.Close()
 					if http2 != (string(proto) == "HTTP/2.0") {
@@ -208,9 +206,7 @@ func TestWritersOfMiddleware(t *testing.T) {
 func TestSendfile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	content := strings.Repeat("0123456789", 100_000)
-	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	require(t, os.WriteFile(path, []byte(content), 0o600))
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		site := newSite(t, settings(server))
 		b := site.browser()
@@ -374,9 +370,7 @@ func TestEventStream(t *testing.T) {
 			go func() { next <- "a" }()
 			return b.client.Do(r)
 		}()
-		if err != nil {
-			t.Fatal(err)
-		}
+		require(t, err)
 		defer response.Body.Close()
 		lines := bufio.NewScanner(response.Body)
 		event := func() string {
@@ -452,6 +446,43 @@ func TestRedirectSeesWrite(t *testing.T) {
 			r, _ := http.NewRequest("POST", fmt.Sprintf("%s/?v=%d", site.URL, i), nil)
 			if a, err := b.send(r); err != nil || a.body != fmt.Sprintf("%d<nil>", i) {
 				t.Fatalf("visit %d: %q, %v", i, a.body, err)
+			}
+		}
+	})
+}
+
+func TestCachingHeaders(t *testing.T) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		site := newSite(t, settings(server))
+		b := site.browser()
+		write := func(s *pycket.SessionManager) { s.Rotate(); s.Set("a", 1) }
+		read := func(s *pycket.SessionManager) { s.Has("a") }
+		for _, test := range []struct {
+			cacheControl, vary  string // what the handler sets
+			use                 func(*pycket.SessionManager)
+			wantCache, wantVary string
+		}{
+			{"", "", write, "private, no-store", "Cookie"},
+			{"public, max-age=60", "Accept-Encoding", write, "private, no-store", "Accept-Encoding|Cookie"},
+			{"private, max-age=60", "accept, cookie", write, "private, max-age=60", "accept, cookie"},
+			{"No-Store", "*", write, "No-Store", "*"},
+			{"public, max-age=60", "", read, "public, max-age=60", "Cookie"},
+			{"public, max-age=60", "", func(*pycket.SessionManager) {}, "public, max-age=60", ""},
+		} {
+			a := site.visit(b, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+				if test.cacheControl != "" {
+					w.Header().Set("Cache-Control", test.cacheControl)
+				}
+				if test.vary != "" {
+					w.Header().Set("Vary", test.vary)
+				}
+				test.use(s)
+			})
+			if got := strings.Join(a.header["Cache-Control"], "|"); got != test.wantCache {
+				t.Errorf("Cache-Control %q became %q, want %q", test.cacheControl, got, test.wantCache)
+			}
+			if got := strings.Join(a.header["Vary"], "|"); got != test.wantVary {
+				t.Errorf("Vary %q became %q, want %q", test.vary, got, test.wantVary)
 			}
 		}
 	})

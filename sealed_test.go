@@ -2,12 +2,12 @@ package pycket_test
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/gomodule/redigo/redis"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pycket/pycket"
@@ -18,9 +18,7 @@ import (
 func seal(t *testing.T, codec pycket.Codec, secrets ...string) pycket.Codec {
 	t.Helper()
 	sealed, err := heard.sealed(codec, secrets...)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require(t, err)
 	return sealed
 }
 
@@ -30,67 +28,6 @@ func sealedSettings(t *testing.T, server *redistest.Server, secrets ...string) p
 	s := settings(server)
 	s.Codec = seal(t, pycket.JSON{}, secrets...)
 	return s
-}
-
-// dump is all that stands in Redis, keys and fields included.
-func dump(t *testing.T, s *redistest.Server) string {
-	t.Helper()
-	var all strings.Builder
-	for db := range 2 {
-		for _, key := range s.Keys(db) {
-			all.WriteString(key + "\n")
-			switch kind := s.Do(db, "TYPE", key); kind {
-			case "hash":
-				for name, value := range s.Hash(db, key) {
-					all.WriteString(name + "\n" + value + "\n")
-				}
-			case "list":
-				list, err := redis.Strings(s.Do(db, "LRANGE", key, 0, -1), nil)
-				if err != nil {
-					t.Fatal(err)
-				}
-				all.WriteString(strings.Join(list, "\n") + "\n")
-			case "zset":
-				list, err := redis.Strings(s.Do(db, "ZRANGE", key, 0, -1), nil)
-				if err != nil {
-					t.Fatal(err)
-				}
-				all.WriteString(strings.Join(list, "\n") + "\n")
-			default:
-				t.Fatalf("%s is a %v", key, kind)
-			}
-		}
-	}
-	return all.String()
-}
-
-// Every type of value comes back from a sealed session as from an open one, with both codecs.
-func TestSealedValues(t *testing.T) {
-	for name, codec := range map[string]pycket.Codec{"json": pycket.JSON{}, "gob": pycket.Gob{}} {
-		t.Run(name, func(t *testing.T) {
-			redistest.Every(t, func(t *testing.T, server *redistest.Server) {
-				s := settings(server)
-				s.Codec = seal(t, codec, secret)
-				site := newSite(t, s)
-				list := values()
-				if codec == (pycket.JSON{}) {
-					list = append(list, onlyJSON()...)
-				}
-				b := site.browser()
-				site.store(b, list)
-				site.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
-					for _, v := range list {
-						for _, m := range []pycket.Manager{s, n} {
-							got, err := v.get(m, v.name)
-							if diff := cmp.Diff(v.set, got); diff != "" || err != nil {
-								t.Errorf("%s from a %T: %v (-want +got):\n%s", v.name, m, err, diff)
-							}
-						}
-					}
-				})
-			})
-		})
-	}
 }
 
 // Redis can't count what it can't read: sums are made here, and still none is lost.
@@ -133,7 +70,7 @@ func TestSealedHidesValues(t *testing.T) {
 		plain := []string{"plainvalue", "plainother", "plainnote", "plainlevel", "plaintext", "815815"}
 		b.must("login:me", "set:name:plainvalue", "setmany:a:plainother:b:plainother", "inc:n:815815", "update:n", "inc:n:-1",
 			"note:note:plainnote", "notemany:more:plainnote", "add:plainlevel:plaintext", "add:plainlevel:plaintext", "rotate")
-		stands, sent := dump(t, server), p.Sent()
+		stands, sent := fmt.Sprint(contents(t, server)), p.Sent()
 		for _, text := range plain {
 			if strings.Contains(stands, text) {
 				t.Errorf("%q stands in Redis", text)
@@ -226,9 +163,7 @@ func TestSealedSecretsRotate(t *testing.T) {
 			if diff := cmp.Diff([][]string{{"doomed", "new", "number"}, {}}, [][]string{keys, notes}); diff != "" || errors.Join(err, notesErr) != nil {
 				t.Errorf("%v (-want +got):\n%s", errors.Join(err, notesErr), diff)
 			}
-			if text, err := pycket.Get(s, "doomed", ""); text != "anew" || err != nil {
-				t.Errorf("%q, %v", text, err)
-			}
+			wantGet(t, s, "doomed", "anew")
 		})
 	})
 }
@@ -248,9 +183,7 @@ func TestSealedStaysInPlace(t *testing.T) {
 		for _, b := range browsers {
 			site.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
 				both := pycket.Values{"": message, "a": message}
-				if err := errors.Join(s.SetMany(both), n.SetMany(both), n.Add(message.Level, message.Text)); err != nil {
-					t.Error(err)
-				}
+				noError(t, errors.Join(s.SetMany(both), n.SetMany(both), n.Add(message.Level, message.Text)))
 			})
 		}
 		stored := map[place]any{}
@@ -310,9 +243,7 @@ func TestSealedTampered(t *testing.T) {
 		}
 		const name, nonce, tag = 4, 24, 16
 		foreign, err := seal(t, pycket.JSON{}, otherSecret).Encode("the value")
-		if err != nil {
-			t.Fatal(err)
-		}
+		require(t, err)
 		for what, data := range map[string]string{
 			"the key's name": flipped(0), "the nonce": flipped(name), "the nonce's end": flipped(name + nonce - 1),
 			"the text": flipped(name + nonce), "the tag": flipped(len(whole) - 1), "the tag's first byte": flipped(len(whole) - tag),
@@ -385,9 +316,7 @@ func TestSealedSettings(t *testing.T) {
 
 func TestSealedNilIsJSON(t *testing.T) {
 	codec, err := heard.sealed(nil, secret)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require(t, err)
 	data, err := codec.Encode("text")
 	var got string
 	if err == nil {

@@ -60,9 +60,7 @@ func TestLogin(t *testing.T) {
 			}
 		})
 		stale := b.with(before)
-		if user, _ := who(t, site, stale); user != "" {
-			t.Error("the id of before the login is logged in")
-		}
+		stale.want([]outcome{{Value: ""}}, "user")
 
 		// On a first visit, and once more for another account; SetUser needs no new id.
 		b = site.browser()
@@ -79,9 +77,8 @@ func TestLogin(t *testing.T) {
 			t.Errorf("ann has %v, bob %v", list(t, site, "ann"), list(t, site, "bob"))
 		}
 		site.works(b, func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { return s.SetUser("") })
-		if user, _ := who(t, site, b); user != "" || len(list(t, site, "bob")) != 0 {
-			t.Errorf("after SetUser of nobody: %q, %v", user, list(t, site, "bob"))
-		}
+		b.want([]outcome{{Value: ""}}, "user")
+		wantSessions(t, site, "bob", 0)
 	})
 }
 
@@ -108,9 +105,7 @@ func TestLoginRefusals(t *testing.T) {
 			w.WriteHeader(http.StatusOK)
 			wantError(t, s.Login("bob", nil), pycket.ErrHeadersSent, "login")
 		})
-		if user, _ := who(t, site, b); user != "ann" {
-			t.Errorf("the account has become %q", user)
-		}
+		b.want([]outcome{{Value: "ann"}}, "user")
 		for _, handle := range []string{"", "short", "}{aaaaaaaaaaaaaa", strings.Repeat("a", 17)} {
 			wantError(t, site.app.Revoke(t.Context(), handle), nil, "revoke", "not a handle")
 			_, err := site.app.RevokeUser(t.Context(), "ann", handle)
@@ -158,9 +153,7 @@ func TestYourDevices(t *testing.T) {
 		if trips := proxy.Trips(revoke); trips != 1 {
 			t.Errorf("Revoke took %d round trips", trips)
 		}
-		if user, _ := who(t, site, browsers[0]); user != "" {
-			t.Error("a revoked session is logged in")
-		}
+		browsers[0].want([]outcome{{Value: ""}}, "user")
 		if trips := proxy.Trips(func() { infos = list(t, site, "ann") }); trips > 2 || len(infos) != 2 {
 			t.Errorf("Sessions took %d round trips, and ann has %d", trips, len(infos))
 		}
@@ -173,60 +166,15 @@ func TestYourDevices(t *testing.T) {
 			t.Errorf("again: %d in %d round trips: %v", n, trips, err)
 		}
 		for i, want := range []string{"", "", "ann"} {
-			if user, _ := who(t, site, browsers[i]); user != want {
-				t.Errorf("browser %d is %q, want %q", i, user, want)
-			}
+			browsers[i].want([]outcome{{Value: want}}, "user")
 		}
-		if user, _ := who(t, site, other); user != "bob" {
-			t.Errorf("bob is %q", user)
-		}
+		other.want([]outcome{{Value: "bob"}}, "user")
 		if n, err := site.app.RevokeUser(t.Context(), "ann"); n != 1 || err != nil || len(list(t, site, "ann")) != 0 {
 			t.Errorf("%d, %v, left: %v", n, err, list(t, site, "ann"))
 		}
 		for _, key := range server.Keys(0) {
 			if strings.HasPrefix(key, "pycket:u:") && len(list(t, site, "bob")) != 1 {
 				t.Errorf("%s is left", key)
-			}
-		}
-	})
-}
-
-// A revoke by somebody else, while a request is under way: as with Destroy.
-func TestInFlightRevoke(t *testing.T) {
-	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
-		site := newSite(t, settings(server))
-		for name, revoke := range map[string]func() error{
-			"Revoke": func() error {
-				infos, err := site.app.Sessions(t.Context(), "ann")
-				if err == nil {
-					err = site.app.Revoke(t.Context(), infos[0].Handle)
-				}
-				return err
-			},
-			"RevokeUser": func() error { _, err := site.app.RevokeUser(t.Context(), "ann"); return err },
-		} {
-			for _, before := range []string{"get:a", "nhas:x", ""} {
-				for _, late := range lateWrites {
-					t.Run(fmt.Sprint(name, " ", before, " ", late), func(t *testing.T) {
-						server.Do(0, "FLUSHALL")
-						b := site.browser()
-						b.must("login:ann", "set:a:before", "note:x:y", "add:i:t")
-						old := b.cookie()
-						ops := []string{"hold", late}
-						if before != "" {
-							ops = append([]string{before}, ops...)
-						}
-						slow := b.tab()
-						a, list := site.whileHeld(slow, ops, func() {
-							noError(t, revoke())
-						})
-						if a.setsCookie() || len(list) == 0 || list[len(list)-1].Err != "ErrGone" {
-							t.Errorf("%v, cookie set: %v", list, a.setsCookie())
-						}
-						wantAnonymous(t, site, old)
-						wantNothingLeft(t, server)
-					})
-				}
 			}
 		}
 	})
@@ -251,9 +199,7 @@ func TestLoginAfterEnd(t *testing.T) {
 					b := site.browser()
 					b.must("signin:ann:a:before", "remember", "note:waiting:note")
 					old := b.cookie()
-					if err := end(b); err != nil {
-						t.Fatal(err)
-					}
+					require(t, end(b))
 					late := b.tab()
 					for _, write := range []string{"set:a:late", "setuser:ann", "rotate", "remember", "note:x:y"} { // these may have been on their way
 						if a := late.want([]outcome{{Err: "ErrGone"}}, write); a.setsCookie() {
@@ -343,14 +289,8 @@ func TestAccountChanges(t *testing.T) {
 			site.act = func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
 				noError(t, use(s, n))
 			}
-			r, err := http.NewRequest("GET", site.URL, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			r.Header.Set("User-Agent", agent)
-			if _, err := b.send(r); err != nil {
-				t.Fatal(err)
-			}
+			_, err := b.fetch("/", "User-Agent: "+agent)
+			require(t, err)
 		}
 		type contents struct {
 			User, Text string
@@ -426,9 +366,7 @@ func TestAccountChanges(t *testing.T) {
 					if got := record(b)[36:]; got != fmt.Sprint(change.bytes) {
 						t.Errorf("it takes %s bytes, want %d", got, change.bytes)
 					}
-					if infos := list(t, site, "ann"); len(infos) != 0 {
-						t.Errorf("ann has %v", infos)
-					}
+					wantSessions(t, site, "ann", 0)
 					if infos := list(t, site, "bob"); change.want.User == "bob" && (len(infos) != 1 || infos[0].UserAgent != "Bob's") {
 						t.Errorf("bob has %v", infos)
 					}
@@ -484,17 +422,11 @@ func TestAccountListHeals(t *testing.T) {
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		site := newSite(t, settings(server))
 		signIn(t, site, "ann")
-		listKey := ""
-		for _, key := range server.Keys(0) {
-			if strings.HasPrefix(key, "pycket:u:") {
-				listKey = key
-			}
-		}
 		dead := 100_000
 		if server.Embedded() {
 			dead = 3_000 // miniredis is slow
 		}
-		args := []any{listKey}
+		args := []any{listKey("ann")}
 		for i := range dead { // sessions that expired
 			args = append(args, i, fmt.Sprintf("%016d", i))
 			if len(args) > 10_000 {
@@ -505,10 +437,8 @@ func TestAccountListHeals(t *testing.T) {
 		if len(args) > 1 {
 			server.Do(0, "ZADD", args...)
 		}
-		if infos := list(t, site, "ann"); len(infos) != 1 {
-			t.Errorf("ann has %d sessions", len(infos))
-		}
-		if n := server.Do(0, "ZCARD", listKey).(int64); n != 1 {
+		wantSessions(t, site, "ann", 1)
+		if n := server.Do(0, "ZCARD", listKey("ann")).(int64); n != 1 {
 			t.Errorf("%d entries are left", n)
 		}
 
@@ -521,11 +451,7 @@ func TestAccountListHeals(t *testing.T) {
 			"take":  func(_ *pycket.SessionManager, n *pycket.NotificationManager) { n.Delete("a") },
 			"drain": func(_ *pycket.SessionManager, n *pycket.NotificationManager) { n.Drain() },
 		} {
-			for _, key := range server.Keys(0) {
-				if strings.HasPrefix(key, "pycket:u:") && key != listKey {
-					server.Do(0, "DEL", key)
-				}
-			}
+			server.Do(0, "DEL", listKey("bob"))
 			key := keyOf(idOf(t, b.cookie()))
 			server.Do(0, "HSET", key, "pycket:seen", 1) // a tenth of the idle timeout ago, and more
 			server.Do(0, "PEXPIRE", key, time.Hour.Milliseconds())
@@ -541,9 +467,7 @@ func TestAccountListHeals(t *testing.T) {
 			for range 1100 {
 				signIn(t, site, "eve")
 			}
-			if infos := list(t, site, "eve"); len(infos) != 1100 {
-				t.Errorf("eve has %d sessions", len(infos))
-			}
+			wantSessions(t, site, "eve", 1100)
 			keep := list(t, site, "eve")[1050].Handle
 			if n, err := site.app.RevokeUser(t.Context(), "eve", keep); n != 1099 || err != nil {
 				t.Errorf("%d were ended: %v", n, err)
@@ -570,22 +494,16 @@ func TestMaxSessionsPerUser(t *testing.T) {
 			browsers = append(browsers, signIn(t, site, "ann"))
 		}
 		for i, want := range []string{"", "", "ann", "ann"} {
-			if user, _ := who(t, site, browsers[i]); user != want {
-				t.Errorf("browser %d is %q, want %q", i, user, want)
-			}
+			browsers[i].want([]outcome{{Value: want}}, "user")
 		}
 		// Dead sessions do not count.
 		server.Do(0, "DEL", "pycket:s:{"+list(t, site, "ann")[1].Handle+"}")
 		browsers = append(browsers, signIn(t, site, "ann"))
 		for i, want := range map[int]string{2: "ann", 3: "", 4: "ann"} {
-			if user, _ := who(t, site, browsers[i]); user != want {
-				t.Errorf("browser %d is %q, want %q", i, user, want)
-			}
+			browsers[i].want([]outcome{{Value: want}}, "user")
 		}
 		parallel(8, func(int) { signInQuietly(site, "bob") })
-		if n := len(list(t, site, "bob")); n != 2 {
-			t.Errorf("bob has %d sessions after parallel logins", n)
-		}
+		wantSessions(t, site, "bob", 2)
 	})
 }
 
@@ -677,10 +595,7 @@ func TestRememberedCookieIsNotSent(t *testing.T) {
 			"it is renewed": {func(_ *site, b *browser) { b.must("get:a") }, ""},
 		} {
 			t.Run(name, func(t *testing.T) {
-				log, logger := newJournal()
-				s := settings(server)
-				s.Logger = logger
-				site := newSite(t, s)
+				log, site := logged(t, settings(server))
 				b := site.browser()
 				b.must("set:a:x")
 				tab := b.tab()
@@ -752,17 +667,11 @@ func TestAbsoluteTimeoutSetLater(t *testing.T) {
 		key := "pycket:s:{" + infos[0].Handle + "}"
 		record := server.Hash(0, key)["pycket:id"]
 		server.Do(0, "HSET", key, "pycket:id", fmt.Sprintf("%s%013d%s", record[:22], time.Now().Add(-3*time.Hour).UnixMilli(), record[35:]))
-		if n := len(list(t, before, "ann")); n != 1 {
-			t.Errorf("%d sessions without an absolute timeout", n)
-		}
+		wantSessions(t, before, "ann", 1)
 		s.AbsoluteTimeout = 2 * time.Hour
 		after := newSite(t, s)
-		if n := len(list(t, after, "ann")); n != 0 {
-			t.Errorf("%d sessions with one", n)
-		}
-		if user, _ := who(t, after, after.browser().with(b.cookie())); user != "" {
-			t.Errorf("%q is logged in", user)
-		}
+		wantSessions(t, after, "ann", 0)
+		after.browser().with(b.cookie()).want([]outcome{{Value: ""}}, "user")
 	})
 }
 
@@ -782,42 +691,9 @@ func TestClearSiteData(t *testing.T) {
 	})
 }
 
-// Remember is for whoever has asked for it: not for a fresh session after an expired one, and not for the
-// next who logs in with this browser.
-func TestRememberIsNotInherited(t *testing.T) {
-	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
-		site := newSite(t, settings(server))
-		remembered := func() *browser {
-			b := site.browser()
-			site.works(b, func(s *pycket.SessionManager, _ *pycket.NotificationManager) error {
-				return errors.Join(s.Login("ann", nil), s.Remember(30*24*time.Hour))
-			})
-			return b
-		}
-		for name, next := range map[string]func(s *pycket.SessionManager) error{
-			"after expiry": func(s *pycket.SessionManager) error { server.Do(0, "FLUSHALL"); return s.Set("a", 1) },
-			"next login":   func(s *pycket.SessionManager) error { return s.Login("bob", nil) },
-		} {
-			t.Run(name, func(t *testing.T) {
-				server.Do(0, "FLUSHALL")
-				a := site.works(remembered(), func(s *pycket.SessionManager, _ *pycket.NotificationManager) error {
-					return next(s)
-				})
-				if line := a.header.Get("Set-Cookie"); line == "" || len(a.header["Set-Cookie"]) != 1 || strings.Contains(line, "Max-Age") {
-					t.Errorf("%q", a.header["Set-Cookie"])
-				}
-				for _, key := range server.Keys(0) {
-					if left := server.Do(0, "PTTL", key).(int64); left > (24*time.Hour).Milliseconds() && !strings.HasPrefix(key, "pycket:u:") { // a list may last longer
-						t.Errorf("%s stands for %d ms", key, left)
-					}
-				}
-			})
-		}
-	})
-}
-
-// Remember stays when the same account signs in again, as before something that matters, and holds for whoever signs in if
-// it was asked for in the same request.
+// Remember stays when the same user signs in again, as before something that matters, and holds for whoever signs in if
+// it was asked for in the same request. The next user of the browser, and a fresh session after an expired one, don't
+// inherit it.
 func TestRememberOutlivesLogin(t *testing.T) {
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		site := newSite(t, settings(server))
@@ -840,12 +716,16 @@ func TestRememberOutlivesLogin(t *testing.T) {
 			{nil, []string{"login:ann", "remember", "login:bob"}, false},
 			{nil, []string{"login:ann", "remember", "login:ann"}, true},
 			{[]string{"login:ann"}, []string{"login:ann"}, false},
+			{[]string{"login:ann", "remember", "expire"}, []string{"set:a:b"}, false},
 		} {
 			t.Run(fmt.Sprint(test.before, test.ops), func(t *testing.T) {
 				server.Do(0, "FLUSHALL")
 				b := site.browser()
-				if test.before != nil {
-					b.must(test.before...)
+				if before, expires := strings.CutSuffix(strings.Join(test.before, " "), " expire"); test.before != nil {
+					b.must(strings.Fields(before)...)
+					if expires {
+						server.Do(0, "FLUSHALL")
+					}
 				}
 				a, list := b.do(append(test.ops, "remembered")...)
 				for i, o := range list[:len(test.ops)] {
@@ -911,21 +791,5 @@ func TestRememberWithoutSession(t *testing.T) {
 				t.Errorf("%q, remembered: %v; %v, %v", names, remembered, err, rememberedErr)
 			}
 		})
-	})
-}
-
-// Remember gives the browser its own cookie again, with another lifetime; not if another request has
-// ended the id meanwhile.
-func TestRememberInFlight(t *testing.T) {
-	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
-		site := newSite(t, settings(server))
-		for _, ending := range []string{"rotate", "destroy", "login:ann"} {
-			b := site.browser()
-			b.must("set:a:b")
-			slow := b.tab()
-			if a, _ := site.whileHeld(slow, []string{"remember", "hold"}, func() { b.must(ending) }); a.setsCookie() {
-				t.Errorf("%s: the late response sets a cookie", ending)
-			}
-		}
 	})
 }
