@@ -22,22 +22,6 @@ import (
 	"github.com/pycket/pycket/internal/redistest"
 )
 
-func TestWrongPassword(t *testing.T) {
-	server := redistest.Start(t, "--requirepass", "right and secret")
-	for password, want := range map[string]string{"right%20and%20secret": "", "wrong": "ErrUnavailable"} {
-		s := settings(server)
-		s.Redis.URL = "redis://:" + password + "@" + server.Addr
-		site := newSite(t, s)
-		_, list := site.browser().do("set:a:b")
-		if list[0].Err != want {
-			t.Errorf("password %s: %v", password, list)
-		}
-	}
-	s := settings(server)
-	s.Redis.URL = "redis://user%20agent:secret@" + server.Addr
-	wantError(t, newApp(t, s).Ping(t.Context()), pycket.ErrUnavailable, "pycket: ping: ")
-}
-
 // More requests than connections wait for one; they do not fail, and no more connections are opened.
 func TestMaxConnections(t *testing.T) {
 	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
@@ -143,6 +127,7 @@ func TestMisconfigured(t *testing.T) {
 		want  []string
 	}{
 		"wrong password":            {pycket.RedisSettings{URL: "redis://:wrong@" + locked.Addr}, []string{"WRONGPASS", "Redis.URL"}},
+		"unknown user":              {pycket.RedisSettings{URL: "redis://user%20agent:secret@" + locked.Addr}, []string{"WRONGPASS", "Redis.URL"}},
 		"no password":               {pycket.RedisSettings{URL: "redis://" + locked.Addr}, []string{"Redis.URL"}},
 		"needless password":         {pycket.RedisSettings{URL: "redis://:word@" + server.Addr}, []string{"AUTH <password> called", "leave the password"}},
 		"may not run scripts":       {user("idle"), []string{"NOPERM", "Redis.URL"}},
@@ -180,6 +165,8 @@ func TestMisconfigured(t *testing.T) {
 	full := redistest.Start(t, "--maxmemory", "1")
 	dead := redistest.Start(t)
 	dead.Kill()
+	handle(newApp(t, pycket.Settings{Secrets: []string{secret}, Redis: pycket.RedisSettings{URL: "redis://:right%20and%20secret@" + locked.Addr}}),
+		httptest.NewRequest("GET", "/", nil), func(s *pycket.SessionManager) { noError(t, s.Set("a", 1)) })
 	for name, test := range map[string]struct{ url, want string }{
 		"full":      {"redis://" + full.Addr, "OOM"},
 		"dead":      {"redis://" + dead.Addr, "refused"},
