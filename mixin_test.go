@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -210,21 +209,14 @@ func every(s *pycket.SessionManager, n *pycket.NotificationManager) map[string]e
 func TestUnboundAndUnwrapped(t *testing.T) {
 	w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)
 	var unbound bare
-	for name, err := range every(unbound.Session(), unbound.Notifications()) {
-		heard.err(err)
-		if !errors.Is(err, pycket.ErrNotBound) || !strings.HasPrefix(err.Error(), "pycket: ") {
-			t.Errorf("unbound %s: %v", name, err)
-		}
-	}
-	for name, err := range every(pycket.NewSessionManager(w, r), pycket.NewNotificationManager(w, r)) {
-		heard.err(err)
-		if !errors.Is(err, pycket.ErrNoApp) || !strings.HasPrefix(err.Error(), "pycket: ") {
-			t.Errorf("unwrapped %s: %v", name, err)
-		}
-	}
-	for name, err := range every(unbound.Session().WithContext(t.Context()), pycket.NewNotificationManager(w, r).WithContext(t.Context())) {
-		if !errors.Is(err, pycket.ErrNotBound) && !errors.Is(err, pycket.ErrNoApp) {
-			t.Errorf("a view, %s: %v", name, err)
+	session, notifications := pycket.NewSessionManager(w, r), pycket.NewNotificationManager(w, r)
+	for want, errs := range map[error][]map[string]error{
+		pycket.ErrNotBound: {every(unbound.Session(), unbound.Notifications()), every(unbound.Session().WithContext(t.Context()), unbound.Notifications().WithContext(t.Context()))},
+		pycket.ErrNoApp:    {every(session, notifications), every(session.WithContext(t.Context()), notifications.WithContext(t.Context()))},
+	} {
+		for name, err := range errs[0] {
+			wantError(t, err, want)
+			wantError(t, errs[1][name], want) // of a view
 		}
 	}
 	if pycket.NewSessionManager(nil, nil).Set("a", 1) == nil {

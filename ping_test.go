@@ -1,5 +1,8 @@
 package pycket_test
 
+// App.Ping (pycket.go, and internal/store/ping.go): what it tries, what it leaves, and what it says of a Redis that
+// can't be worked with. redispool_test.go has what operations say of one.
+
 import (
 	"fmt"
 	"os"

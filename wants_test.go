@@ -6,10 +6,12 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pycket/pycket"
+	"github.com/pycket/pycket/internal/redistest"
 )
 
 // require ends the test if there is an error, since what follows makes no sense then.
@@ -62,4 +64,28 @@ func logged(t *testing.T, s pycket.Settings) (*journal, *site) {
 	log, logger := newJournal()
 	s.Logger = logger
 	return log, newSite(t, s)
+}
+
+// wantRevoked ends a user's sessions, but for those with the handles given, and wants so many to have ended.
+func wantRevoked(t *testing.T, site *site, want int, user string, except ...string) {
+	t.Helper()
+	if n, err := site.app.RevokeUser(t.Context(), user, except...); n != want || err != nil {
+		t.Errorf("%d sessions of %s were ended, want %d: %v", n, user, want, err)
+	}
+}
+
+// wantNothingStored wants a visit to have made no session.
+func wantNothingStored(t *testing.T, server *redistest.Server, a answer) {
+	t.Helper()
+	if a.setsCookie() || server.Size() != 0 {
+		t.Errorf("Set-Cookie: %q, %d keys are stored", a.header["Set-Cookie"], server.Size())
+	}
+}
+
+// wantWithin wants less time to have passed than a bound that is far from what the operation takes.
+func wantWithin(t *testing.T, began time.Time, most time.Duration) {
+	t.Helper()
+	if took := time.Since(began); took > most {
+		t.Errorf("it has taken %v, want up to %v", took, most)
+	}
 }
