@@ -285,9 +285,7 @@ func TestIncrement(t *testing.T) {
 				}
 				site.use(b, func(s *pycket.SessionManager) {
 					for name, want := range map[string]int64{"new": -2, "set": 42, "low": math.MinInt64} {
-						if got, err := pycket.Get(s, name, int64(0)); got != want || err != nil {
-							t.Errorf("%s: %d, want %d: %v", name, got, want, err)
-						}
+						wantGet(t, s, name, want)
 					}
 				})
 			})
@@ -331,13 +329,7 @@ func initialOf[T any](t *testing.T, site *site, name string, initial T, add func
 			})
 		}
 		for visitor, b := range visitors {
-			site.use(b, func(s *pycket.SessionManager) {
-				var none T
-				got, err := pycket.Get(s, name, none)
-				if diff := cmp.Diff(want(visitor), got); diff != "" || err != nil {
-					t.Errorf("%s has %v (-want +got):\n%s", visitor, err, diff)
-				}
-			})
+			site.use(b, func(s *pycket.SessionManager) { wantGet(t, s, name, want(visitor)) })
 		}
 		if after := fmt.Sprintf("%+v", initial); after != before {
 			t.Errorf("the initial value has become %s", after)

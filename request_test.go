@@ -50,18 +50,14 @@ func TestDestroyInsideUpdate(t *testing.T) {
 		site.use(b, func(s *pycket.SessionManager) {
 			var once sync.Once
 			n, err := pycket.Update(s, "n", 0, func(n int) (int, error) {
-				once.Do(func() {
-					noError(t, s.Destroy())
-				})
+				once.Do(func() { noError(t, s.Destroy()) })
 				return n + 1, nil
 			})
 			if n != 1 || err != nil {
 				t.Errorf("%d, %v", n, err)
 			}
 		})
-		site.use(b, func(s *pycket.SessionManager) {
-			wantGet(t, s, "n", 1)
-		})
+		b.want([]outcome{{Value: 1.0}}, "number:n")
 	})
 }
 
@@ -110,9 +106,7 @@ func TestCodecUsesSession(t *testing.T) {
 func TestNobodysSessionStaysNone(t *testing.T) {
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		site := newSite(t, settings(server))
-		a := site.works(site.browser(), func(s *pycket.SessionManager, _ *pycket.NotificationManager) error {
-			return s.SetUser("")
-		})
+		a := site.browser().want([]outcome{{}}, "setuser:")
 		wantNothingStored(t, server, a)
 
 		// Nor is one when the cookie's has expired, whatever came first.
@@ -140,9 +134,7 @@ func heldSite(t *testing.T, server *redistest.Server, timeout time.Duration) (*s
 	s.Redis.Timeout = timeout
 	site := newSite(t, s)
 	b := site.browser()
-	site.works(b, func(s *pycket.SessionManager, _ *pycket.NotificationManager) error {
-		return errors.Join(s.Set("a", "before"), s.Set("b", "before"))
-	})
+	b.must("set:a:before", "set:b:before")
 	return site, proxy, b
 }
 
@@ -261,9 +253,7 @@ func TestHeadersWaitForCookie(t *testing.T) {
 			noError(t, <-set)
 			<-sent
 		})
-		site.use(b, func(s *pycket.SessionManager) {
-			wantGet(t, s, "a", "first")
-		})
+		b.want([]outcome{{Value: "first"}}, "get:a")
 	})
 }
 
@@ -496,43 +486,6 @@ func TestDestroyWithDeadline(t *testing.T) {
 	})
 }
 
-// impatient is a codec for a browser that hangs up while a value is decoded.
-type impatient struct {
-	pycket.JSON
-	decode func() error
-}
-
-func (c impatient) Decode(data []byte, into any) error {
-	if _, read := into.(*int); read {
-		return c.decode()
-	}
-	return c.JSON.Decode(data, into)
-}
-
-// A notification that cannot be read is put back, though the browser has hung up when that is found out.
-func TestPutBackAfterHangUp(t *testing.T) {
-	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
-		var decode func() error
-		s := settings(server)
-		s.Codec = impatient{decode: func() error { return decode() }}
-		site := newSite(t, s)
-		b := site.browser()
-		site.works(b, func(_ *pycket.SessionManager, n *pycket.NotificationManager) error { return n.Set("saved", "once") })
-		site.leave(b, func(hangUp func(), r *http.Request, _ *pycket.SessionManager, n *pycket.NotificationManager) {
-			decode = func() error {
-				hangUp()
-				<-r.Context().Done()
-				return errors.New("no number")
-			}
-			_, err := pycket.Get(n, "saved", 0)
-			wantError(t, err, pycket.ErrCorrupt, `take "saved"`)
-		})
-		site.visit(b, func(_ http.ResponseWriter, _ *http.Request, _ *pycket.SessionManager, n *pycket.NotificationManager) {
-			wantGet(t, n, "saved", "once")
-		})
-	})
-}
-
 // unreadable is a type that nothing can be read into. It calls a function first.
 type unreadable struct{}
 
@@ -541,6 +494,24 @@ var beforeUnreadable func()
 func (*unreadable) UnmarshalJSON([]byte) error {
 	beforeUnreadable()
 	return errors.New("unreadable")
+}
+
+// A notification that cannot be read is put back, though the browser has hung up when that is found out.
+func TestPutBackAfterHangUp(t *testing.T) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		site := newSite(t, settings(server))
+		b := site.browser()
+		b.must("note:saved:once")
+		site.leave(b, func(hangUp func(), r *http.Request, _ *pycket.SessionManager, n *pycket.NotificationManager) {
+			beforeUnreadable = func() {
+				hangUp()
+				<-r.Context().Done()
+			}
+			_, err := n.Lookup("saved", new(unreadable))
+			wantError(t, err, pycket.ErrCorrupt, `take "saved"`)
+		})
+		b.want([]outcome{{Value: "once"}}, "take:saved")
+	})
 }
 
 // A notification that is put back does not replace one that was set since.

@@ -222,38 +222,36 @@ func TestHijack(t *testing.T) {
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		site := newSite(t, settings(server))
 		b := site.browser()
-		site.visit(b, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
-			s.Set("a", "x")
-		})
-		site.act = func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
-			conn, buffer, err := w.(http.Hijacker).Hijack()
-			if err != nil {
-				t.Error(err)
-				return
+		b.must("set:a:x")
+		for visitor, want := range map[*browser]string{b: "x <nil>", site.browser(): " ErrHeadersSent"} {
+			a := site.visit(visitor, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+				hijack(t, w, func() string {
+					text, err := pycket.Get(s, "a", "")
+					noError(t, err)
+					if err = s.Set("a", "y"); err != nil {
+						return text + " " + errorName(err)
+					}
+					return text + " <nil>"
+				})
+			})
+			if a.body != want {
+				t.Errorf("%q, want %q", a.body, want)
 			}
-			defer conn.Close()
-			text, err := pycket.Get(s, "a", "")
-			if err == nil {
-				err = s.Set("a", "y")
-			}
-			fmt.Fprintf(buffer, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n%s %v", text, err)
-			buffer.Flush()
 		}
-		if a := b.get("/"); a.body != "x <nil>" {
-			t.Errorf("a living session: %q", a.body)
-		}
-		site.act = func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
-			conn, _, err := w.(http.Hijacker).Hijack()
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer conn.Close()
-			wantError(t, s.Set("a", 1), pycket.ErrHeadersSent, "set")
-			io.WriteString(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
-		}
-		site.browser().get("/")
 	})
+}
+
+// hijack takes the connection over, and answers by itself.
+func hijack(t *testing.T, w http.ResponseWriter, answer func() string) {
+	t.Helper()
+	conn, buffer, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer conn.Close()
+	fmt.Fprintf(buffer, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n%s", answer())
+	buffer.Flush()
 }
 
 // A goroutine of the request may be changing the session while the handler hijacks.
@@ -271,14 +269,7 @@ func TestHijackWhileSessionChanges(t *testing.T) {
 					}
 				})
 				<-begun
-				conn, _, err := w.(http.Hijacker).Hijack()
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				defer conn.Close()
-				changes.Wait()
-				io.WriteString(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+				hijack(t, w, func() string { changes.Wait(); return "" })
 			})
 		}
 		wantNothingLeft(t, server)

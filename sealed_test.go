@@ -110,21 +110,9 @@ func TestSealedSecretsRotate(t *testing.T) {
 		both := newSite(t, sealedSettings(t, server, otherSecret, secret))
 		after := newSite(t, sealedSettings(t, server, otherSecret))
 		b := before.browser()
-		before.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
-			noError(t, errors.Join(s.SetMany(pycket.Values{"old": "x", "number": 1, "doomed": "x"}), n.Set("old", "note"), n.Add("old", "text")))
-		})
-		cookie := b.cookie()
-		both.visit(both.browser().with(cookie), func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
-			text, err := pycket.Get(s, "old", "")
-			if text != "x" || err != nil {
-				t.Errorf("with both secrets: %q, %v", text, err)
-			}
-			if sum, err := s.Increment("number", 1); sum != 2 || err != nil { // sealed anew by this
-				t.Errorf("with both secrets: %d, %v", sum, err)
-			}
-			noError(t, errors.Join(s.Set("new", "y"), n.Set("new", "note"), n.Add("new", "text")))
-		})
-		after.visit(after.browser().with(cookie), func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+		b.must("setmany:old:x:doomed:x", "inc:number:1", "note:old:note", "add:old:text")
+		both.receive(b).want([]outcome{{Value: "x"}, {Value: 2.0}, {}, {}, {}}, "get:old", "inc:number:1", "set:new:y", "note:new:note", "add:new:text") // the number is sealed anew
+		after.visit(after.receive(b), func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
 			for op, lookup := range map[string]func(string) error{
 				"get":       func(name string) error { _, err := pycket.Get(s, name, ""); return err },
 				"increment": func(name string) error { _, err := s.Increment(name, 1); return err },
@@ -133,12 +121,9 @@ func TestSealedSecretsRotate(t *testing.T) {
 			} {
 				wantError(t, lookup("old"), pycket.ErrCorrupt, "pycket: "+op, `"old"`)
 			}
-			text, err := pycket.Get(s, "new", "")
-			note, noteErr := pycket.Get(n, "new", "")
-			number, numberErr := pycket.Get(s, "number", 0)
-			if text != "y" || note != "note" || number != 2 || errors.Join(err, noteErr, numberErr) != nil {
-				t.Errorf("what the new secret has sealed: %q, %q, %d, %v", text, note, number, errors.Join(err, noteErr, numberErr))
-			}
+			wantGet(t, s, "new", "y")
+			wantGet(t, n, "new", "note")
+			wantGet(t, s, "number", 2)
 			messages, err := n.Drain()
 			wantError(t, err, pycket.ErrCorrupt, "pycket: drain: 1 messages")
 			if diff := cmp.Diff([]pycket.Message{{Level: "new", Text: "text"}}, messages); diff != "" {
@@ -148,14 +133,7 @@ func TestSealedSecretsRotate(t *testing.T) {
 				t.Errorf("no way out: %v", err)
 			}
 		})
-		after.visit(after.browser().with(cookie), func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
-			keys, err := s.Keys()
-			notes, notesErr := n.Keys()
-			if diff := cmp.Diff([][]string{{"doomed", "new", "number"}, {}}, [][]string{keys, notes}); diff != "" || errors.Join(err, notesErr) != nil {
-				t.Errorf("%v (-want +got):\n%s", errors.Join(err, notesErr), diff)
-			}
-			wantGet(t, s, "doomed", "anew")
-		})
+		after.receive(b).want([]outcome{{Value: []any{"doomed", "new", "number"}}, {Value: []any{}}, {Value: "anew"}}, "keys", "nkeys", "get:doomed")
 	})
 }
 

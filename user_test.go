@@ -504,10 +504,7 @@ func TestRemember(t *testing.T) {
 		site := newSite(t, s)
 		const month = 30 * 24 * time.Hour
 		b := site.browser()
-		a := site.use(b, func(s *pycket.SessionManager) {
-			noError(t, s.Set("a", "x"))
-			noError(t, s.Remember(month))
-		})
+		a := b.want([]outcome{{}, {}}, "set:a:x", "remember")
 		if line := strings.Join(a.header["Set-Cookie"], "\n"); strings.Count(line, "PYCKET_ID") != 1 || !strings.Contains(line, "Max-Age=2592000") {
 			t.Errorf("%q", line)
 		}
@@ -519,44 +516,28 @@ func TestRemember(t *testing.T) {
 			}
 		}
 		near("Remember", month)
-		for name, use := range map[string]func(*pycket.SessionManager){
-			"write":  func(s *pycket.SessionManager) { s.Set("b", 1) },
-			"read":   func(s *pycket.SessionManager) { s.Has("a") },
-			"rotate": func(s *pycket.SessionManager) { s.Rotate() },
-		} {
+		for _, op := range []string{"set:b:1", "has:a", "rotate"} {
 			server.Do(0, "PEXPIRE", key, (month * 8 / 10).Milliseconds())
-			site.use(b, func(s *pycket.SessionManager) { use(s) })
-			near(name, month)
+			b.must(op)
+			near(op, month)
 		}
 
 		// The cookie is renewed once a tenth of its life has passed, and keeps its lifetime.
-		use := func(b *browser) answer {
-			return site.use(b, func(s *pycket.SessionManager) { s.Has("a") })
-		}
 		id := idOf(t, b.cookie())
 		for age, want := range map[time.Duration]bool{2 * 24 * time.Hour: false, 4 * 24 * time.Hour: true, 31 * 24 * time.Hour: false} {
-			a := use(b.with(signedFor(t, secret, "PYCKET_ID", id, age, month)))
+			a, _ := b.with(signedFor(t, secret, "PYCKET_ID", id, age, month)).do("has:a")
 			if got := strings.Contains(strings.Join(a.header["Set-Cookie"], ""), "Max-Age=2592000"); got != want {
 				t.Errorf("a cookie %v old is renewed: %v, want %v", age, got, want)
 			}
 		}
-		untouched := site.visit(b.with(signedFor(t, secret, "PYCKET_ID", id, 4*24*time.Hour, month)),
-			func(http.ResponseWriter, *http.Request, *pycket.SessionManager, *pycket.NotificationManager) {})
-		if untouched.setsCookie() {
+		due := b.with(signedFor(t, secret, "PYCKET_ID", id, 4*24*time.Hour, month))
+		if a, _ := due.do(); a.setsCookie() {
 			t.Error("an untouched session's cookie is renewed")
 		}
 
 		// But not if another request has rotated the id meanwhile.
-		due := b.with(signedFor(t, secret, "PYCKET_ID", id, 4*24*time.Hour, month))
-		a = site.visit(due, func(_ http.ResponseWriter, r *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
-			if found, err := s.Has("a"); !found || err != nil {
-				t.Error(found, err)
-			}
-			handleCookie(site, due.cookie(), func(s *pycket.SessionManager) {
-				noError(t, s.Rotate())
-			})
-		})
-		if a.setsCookie() {
+		a, list := site.whileHeld(due, []string{"has:a", "hold"}, func() { due.tab().must("rotate") })
+		if a.setsCookie() || list[0].Value != true {
 			t.Error("a renewed cookie replaces that of a newer id")
 		}
 
