@@ -48,9 +48,7 @@ func TestPing(t *testing.T) {
 			t.Error(err)
 		}
 		for range 2 {
-			if n := proxy.Trips(func() {
-				noError(t, app.Ping(t.Context()))
-			}); n != 2 {
+			if n := proxy.Trips(func() { noError(t, app.Ping(t.Context())) }); n != 2 {
 				t.Errorf("Ping takes %d round trips, want 2", n)
 			}
 		}
