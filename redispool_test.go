@@ -43,18 +43,6 @@ func TestMaxConnections(t *testing.T) {
 	})
 }
 
-func TestPingAndClose(t *testing.T) {
-	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
-		site := newSite(t, settings(server))
-		noError(t, site.app.Ping(t.Context()))
-		b := site.browser()
-		b.must("set:a:b")
-		noError(t, site.app.Close())
-		wantError(t, site.app.Ping(t.Context()), pycket.ErrUnavailable, "ping")
-		b.want([]outcome{{Value: "", Err: "ErrUnavailable"}}, "get:a")
-	})
-}
-
 // Databases, prefix and URL go where they are told to.
 func TestWhereThingsLie(t *testing.T) {
 	redistest.Both(t, func(t *testing.T, server *redistest.Server) {

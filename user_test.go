@@ -571,31 +571,6 @@ func TestRememberedCookieIsNotSent(t *testing.T) {
 	})
 }
 
-// A persistent cookie of ExpiresDays is renewed like one of Remember.
-func TestPersistentCookieIsRenewed(t *testing.T) {
-	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
-		s := settings(server)
-		s.Cookies.ExpiresDays = 10
-		site := newSite(t, s)
-		b := site.browser()
-		b.must("set:a:b")
-		id := idOf(t, b.cookie())
-		old := b.with(signedFor(t, secret, "PYCKET_ID", id, 25*time.Hour, 240*time.Hour))
-		if a, _ := old.do("get:a"); !strings.Contains(strings.Join(a.header["Set-Cookie"], ""), "Max-Age=864000") {
-			t.Errorf("%q", a.header["Set-Cookie"])
-		}
-		if string(idOf(t, old.cookie())) != string(id) {
-			t.Error("the id has changed")
-		}
-
-		// A request that has not found the session alive does not ask for it, which may take long by then.
-		cookie := signedFor(t, secret, "PYCKET_ID", id, 25*time.Hour, 240*time.Hour)
-		if r := handleCookie(site, cookie, func(s *pycket.SessionManager) { s.Delete() }); r.Header.Get("Set-Cookie") != "" {
-			t.Errorf("after no operation: %q", r.Header["Set-Cookie"])
-		}
-	})
-}
-
 // Remember does not outlast the absolute timeout. A session that is older than one that was set later is dead: the list
 // doesn't show it.
 func TestAbsoluteTimeoutAndRemember(t *testing.T) {
@@ -618,22 +593,6 @@ func TestAbsoluteTimeoutAndRemember(t *testing.T) {
 		for _, key := range server.Keys(0) {
 			if left := server.Do(0, "PTTL", key).(int64); left > (2*time.Hour).Milliseconds() && !mayLag(server, key) {
 				t.Errorf("%s may stand %d ms", key, left)
-			}
-		}
-	})
-}
-
-func TestClearSiteData(t *testing.T) {
-	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
-		for _, on := range []bool{true, false} {
-			s := settings(server)
-			s.Cookies.ClearSiteData = on
-			site := newSite(t, s)
-			b := site.browser()
-			b.must("set:a:b")
-			a, _ := b.do("destroy")
-			if got := a.header.Get("Clear-Site-Data"); (got == `"cache", "storage"`) != on {
-				t.Errorf("set: %v, Clear-Site-Data: %q", on, got)
 			}
 		}
 	})
