@@ -1348,7 +1348,7 @@ func TestThreatCookieParsing(t *testing.T) {
 // in the middle.
 func TestThreatRedisDown(t *testing.T) {
 	for name, test := range map[string]func(*testing.T){
-		"out of memory": TestOutOfMemory, "read-only replica": TestReadOnlyReplica, "wrong password": TestWrongPassword,
+		"out of memory": TestOutOfMemory, "writes are refused": TestWritesAreRefused, "wrong password": TestWrongPassword,
 		"killed": TestRedisIsKilled, "stopped": TestRedisHangs,
 	} {
 		t.Run(name, test)

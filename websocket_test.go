@@ -63,7 +63,7 @@ func newSocketSite(t *testing.T, server *redistest.Server) *site {
 
 // openSocket is a browser's, open until the test ends.
 type openSocket struct {
-	t    *testing.T
+	t    testing.TB
 	conn *websocket.Conn
 }
 

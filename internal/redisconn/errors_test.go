@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pycket/pycket/internal/redistest"
 )
 
 // What Redis says is told apart, also in the second of two replies, and never names the arguments.
@@ -29,7 +31,7 @@ func TestErrors(t *testing.T) {
 		"ERR unknown command 'GET', with args beginning with: 'secret'":                       {},
 	} {
 		t.Run(said, func(t *testing.T) {
-			s := newServer(t, Target{Address: fake(t, func(c net.Conn, words []string) {
+			s := newServer(t, Target{Address: redistest.FakeConn(t, func(c net.Conn, words []string) {
 				if words[0] == "GET" {
 					io.WriteString(c, "-"+said+"\r\n")
 				} else {

@@ -40,7 +40,7 @@ type Proxy struct {
 	trips    int
 	passed   int // commands since Hold
 
-	hold, clog, swallow, twice           bool
+	hold, clog, swallow                  bool
 	dropReply, dropReplies, dropCommands bool
 	again                                *repeat
 	random                               *rand.Rand // nil: no random cuts
@@ -182,20 +182,22 @@ func (p *Proxy) passReplies(l *link) {
 		case p.dropReply || p.dropReplies:
 			p.dropReply = false
 			p.cut(l)
-		case p.twice:
-			p.twice = false
-			reply = slices.Concat(reply, reply)
 		default:
 			again, p.again = p.again, nil
 		}
 		ended := l.ended
 		p.mu.Unlock()
+		if again != nil && again.after == 0 {
+			reply = slices.Concat(reply, reply)
+		}
 		if ended || !swallow && !p.passReply(l, reply) {
 			return
 		}
 		if again != nil {
-			time.Sleep(again.after)
-			p.passReply(l, reply)
+			if again.after > 0 {
+				time.Sleep(again.after)
+				p.passReply(l, reply)
+			}
 			close(again.done)
 		}
 	}
@@ -346,11 +348,9 @@ func (p *Proxy) DropReplies(on bool) { p.set(func() { p.dropReplies = on }) }
 // DropCommands drops every command while it is on, and breaks the connections.
 func (p *Proxy) DropCommands(on bool) { p.set(func() { p.dropCommands = on }) }
 
-// Twice passes the next reply on twice.
-func (p *Proxy) Twice() { p.set(func() { p.twice = true }) }
-
-// TwiceAfter passes the next reply on, and again after a while, when it closes the channel that it returns.
-func (p *Proxy) TwiceAfter(pause time.Duration) <-chan struct{} {
+// Twice passes the next reply on, and again after a pause, or together with the first if that is 0. Then it closes the
+// channel that it returns.
+func (p *Proxy) Twice(pause time.Duration) <-chan struct{} {
 	again := &repeat{after: pause, done: make(chan struct{})}
 	p.set(func() { p.again = again })
 	return again.done
@@ -414,6 +414,12 @@ func readValue(in *bufio.Reader, raw []byte) ([]byte, error) {
 // It returns the server's address.
 func Fake(t testing.TB, reply func(words []string) string) (addr string) {
 	t.Helper()
+	return FakeConn(t, func(c net.Conn, words []string) { io.WriteString(c, reply(words)) })
+}
+
+// FakeConn is [Fake] with the connection that a command came on, to do anything with.
+func FakeConn(t testing.TB, answer func(c net.Conn, words []string)) (addr string) {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -438,7 +444,7 @@ func Fake(t testing.TB, reply func(words []string) string) (addr string) {
 							words = append(words, line)
 						}
 					}
-					io.WriteString(c, reply(words))
+					answer(c, words)
 				}
 			}()
 		}
