@@ -1131,13 +1131,6 @@ func TestReadsWhileWritesAreRefused(t *testing.T) {
 		b.must("login:ann", "set:a:b")
 		noted.must("login:ann", "note:x:y", "add:i:t")
 		keys := []string{keyOf(idOf(t, b.cookie())), keyOf(idOf(t, noted.cookie()))}
-		began := func(ago time.Duration) {
-			for _, key := range keys {
-				record := []byte(server.Hash(0, key)["pycket:id"])
-				copy(record[22:35], fmt.Sprintf("%013d", time.Now().Add(-ago).UnixMilli()))
-				server.Do(0, "HSET", key, "pycket:id", record)
-			}
-		}
 		for _, key := range keys {
 			overdue(server, key)
 		}
@@ -1184,7 +1177,9 @@ func TestReadsWhileWritesAreRefused(t *testing.T) {
 		awaitRenewal()
 		noted.want([]outcome{{Value: "y"}, {Value: "i=t"}}, "take:x", "drain")
 
-		began(49 * time.Hour)
+		for _, key := range keys {
+			begunAgo(server, key, 49*time.Hour)
+		}
 		begin()
 		for range 2 {
 			b.want([]outcome{{Value: ""}, {Value: ""}, {Value: ""}}, "user", "get:a", "take:x")

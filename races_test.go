@@ -3,16 +3,16 @@ package pycket_test
 import (
 	"errors"
 	"fmt"
-	"github.com/google/go-cmp/cmp"
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/pycket/pycket"
 	"github.com/pycket/pycket/internal/redistest"
@@ -60,40 +60,26 @@ func all(t *testing.T, fleet []*browser, ops func(i int) []string) [][]outcome {
 	return outcomes
 }
 
-// Promise 2: parallel requests, in two processes, set different names of one session. Every request has
-// read the session before, and works between load and write.
-func TestNoLostNames(t *testing.T) {
+// Promise 2: parallel requests, in two processes, set different names of one session, and count in others. Every request
+// has read the session before, and works between load and write.
+func TestNoLostWrites(t *testing.T) {
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		site := newSite(t, settings(server))
 		b := site.browser()
-		b.must("set:here:before")
+		b.must("set:here:before", "inc:increments:0", "inc:updates:0")
 		browsers := fleet(t, server, b, contenders)
 		for round := range rounds {
 			all(t, browsers, func(i int) []string {
-				return []string{"get:here", "sleep:2ms", fmt.Sprintf("set:round%d name%d:x", round, i)}
+				return []string{
+					"get:here", "sleep:2ms", fmt.Sprintf("set:round%d name%d:x", round, i),
+					"number:increments", "sleep:2ms", "inc:increments:1", "number:updates", "slowupdate:updates",
+				}
 			})
+			count := float64((round + 1) * contenders)
+			b.want([]outcome{{Value: count}, {Value: count}}, "number:increments", "number:updates")
 		}
-		if got, want := len(b.must("keys")[0].([]any)), rounds*contenders+1; got != want {
+		if got, want := len(b.must("keys")[0].([]any)), rounds*contenders+3; got != want {
 			t.Errorf("%d names have survived, want %d", got, want)
-		}
-	})
-}
-
-func TestNoLostCounts(t *testing.T) {
-	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
-		site := newSite(t, settings(server))
-		b := site.browser()
-		b.must("inc:increments:0", "inc:updates:0")
-		browsers := fleet(t, server, b, contenders)
-		for round := range rounds {
-			all(t, browsers, func(int) []string {
-				return []string{"number:increments", "sleep:2ms", "inc:increments:1", "number:updates", "slowupdate:updates"}
-			})
-			got := b.must("number:increments", "number:updates")
-			want := float64((round + 1) * contenders)
-			if got[0] != want || got[1] != want {
-				t.Fatalf("round %d: %v increments and %v updates, want %v", round, got[0], got[1], want)
-			}
 		}
 	})
 }
@@ -345,16 +331,10 @@ func TestExpiredByItself(t *testing.T) {
 			server.Do(0, "FLUSHALL")
 			b := site.browser()
 			b.must("set:a:before")
-			slow := b.tab()
-			done := make(chan []outcome)
-			go func() {
-				_, list, _ := slow.try("get:a", "hold", "set:a:late")
-				done <- list
-			}()
-			<-site.holding
-			server.Do(0, "FLUSHALL") // even the mark of a Destroy is gone by now
-			site.release <- struct{}{}
-			if list := <-done; list[2].Err != "ErrGone" {
+			_, list := site.whileHeld(b.tab(), []string{"get:a", "hold", "set:a:late"}, func() {
+				server.Do(0, "FLUSHALL") // even the mark of a Destroy is gone by now
+			})
+			if list[2].Err != "ErrGone" {
 				t.Error(list)
 			}
 		})
@@ -364,14 +344,12 @@ func TestExpiredByItself(t *testing.T) {
 				b := site.browser()
 				b.must("set:a:before")
 				server.Do(0, "FLUSHALL")
-				r := httptest.NewRequest("GET", "/", nil)
-				r.Header.Set("Cookie", "PYCKET_ID="+b.cookie())
-				site.app.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				site.visit(b, func(_ http.ResponseWriter, r *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
 					pycket.MakeOlder(r, age)
-					if err := pycket.NewSessionManager(w, r).Set("a", "late"); !errors.Is(err, want) {
+					if err := s.Set("a", "late"); !errors.Is(err, want) {
 						t.Errorf("of a request that began %v ago: %v", age, err)
 					}
-				})).ServeHTTP(httptest.NewRecorder(), r)
+				})
 			}
 		})
 		t.Run("reads and deletes are quiet", func(t *testing.T) {
@@ -452,9 +430,7 @@ func TestBeginsOnce(t *testing.T) {
 	for _, op := range []string{"set:a:b", "setmany:a:b:c:d", "inc:n:1", "update:n", "note:a:b", "add:info:text", "login:ann"} {
 		t.Run(op, func(t *testing.T) {
 			redistest.Both(t, func(t *testing.T, server *redistest.Server) {
-				proxy := redistest.NewProxy(t, server)
-				s := settings(server)
-				s.Redis.URL = "redis://" + proxy.Addr
+				proxy, s := proxied(t, server)
 				b := newSite(t, s).browser()
 				b.must(op)
 				sent := proxy.Sent()
@@ -478,4 +454,48 @@ func TestBeginsOnce(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Of a browser's two cookies, another request has just ended the session of the first, and the browser has a newer one
+// by now, which no response may replace. That of the second is used as ever.
+func TestTwoCookiesOneJustEnded(t *testing.T) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		site := newSite(t, settings(server))
+		// visit asks with both cookies, and says what came. The second may be due for renewal.
+		visit := func(ending, ops string, due bool) (text string, second *browser) {
+			first, second := site.browser(), site.browser()
+			first.must("set:a:first")
+			second.must("set:a:second")
+			old, other := first.cookie(), second.cookie()
+			if due {
+				other = signedFor(t, secret, "PYCKET_ID", idOf(t, other), 25*time.Hour, 240*time.Hour)
+			}
+			first.must(ending)
+			time.Sleep(10 * time.Millisecond) // Redis's clock has then moved on
+			if ops == "op=set:a:b" {
+				server.Do(0, "DEL", keyOf(idOf(t, other)))
+			}
+			return raw(t, site, ops, "PYCKET_ID="+old+"; PYCKET_ID="+other), second
+		}
+		for name, test := range map[string]struct {
+			ops  string
+			due  bool
+			want []string
+		}{
+			"the second lives":           {"op=get:a&op=set:b:c&op=get:b", false, []string{`"second"`, `"c"`}},
+			"the second is due":          {"op=get:a", true, []string{`"second"`}},
+			"the second has expired too": {"op=set:a:b", false, []string{"ErrGone"}},
+		} {
+			text, _ := visit("rotate", test.ops, test.due)
+			for _, want := range test.want {
+				if !strings.Contains(text, want) || strings.Contains(text, "Set-Cookie") {
+					t.Errorf("%s: %q", name, text)
+				}
+			}
+		}
+		text, second := visit("destroy", "op=destroy", false)
+		if got := second.must("get:a")[0]; got != "" || !strings.Contains(text, "Max-Age=0") {
+			t.Errorf("Destroy: %q; the second session has %q", text, got)
+		}
+	})
 }
