@@ -1,8 +1,8 @@
 package pycket_test
 
 import (
-	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"strings"
 	"sync"
@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/gomodule/redigo/redis"
-	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
 	"github.com/pycket/pycket"
@@ -43,9 +42,7 @@ func TestSlotMoves(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	move.Carry(session)
-	if diff := cmp.Diff([]outcome{{Value: "y"}, {Value: "i=first"}, {Value: 3.0}}, <-done); diff != "" {
-		t.Errorf("while the slot moves (-want +got):\n%s", diff)
-	}
+	equal(t, "while the slot moves", []outcome{{Value: "y"}, {Value: "i=first"}, {Value: 3.0}}, <-done)
 	b.want([]outcome{{Value: "b"}, {}, {Value: 4.0}, {Value: "z"}}, "get:a", "set:a:c", "inc:n:1", "take:z")
 
 	move.End()
@@ -60,25 +57,14 @@ func TestSlotMoves(t *testing.T) {
 
 // What is done before a session's keys have moved is done whole: a key that is gone can't be made again there.
 func TestEndsWhileSlotMoves(t *testing.T) {
+	ends := maps.Clone(endings)
+	ends["login again"] = func(_ *site, b *browser) error { b.must("login:bob", "destroy"); return nil }
 	server := redistest.StartCluster(t, 3, 0)
 	s := settings(server)
 	s.Redis.Timeout = shortTimeout
 	site := newSite(t, s)
 	for _, with := range [][]string{nil, {"note:x:y"}, {"add:i:t"}, {"note:x:y", "add:i:t"}} {
-		for name, end := range map[string]func(b *browser, handle string) error{
-			"destroy": func(b *browser, _ string) error {
-				if b.must("destroy"); b.cookie() != "" {
-					return errors.New("the cookie stays")
-				}
-				return nil
-			},
-			"revoke": func(_ *browser, handle string) error { return site.app.Revoke(t.Context(), handle) },
-			"revoke user": func(*browser, string) error {
-				_, err := site.app.RevokeUser(t.Context(), "ann")
-				return err
-			},
-			"login again": func(b *browser, _ string) error { b.must("login:bob", "destroy"); return nil },
-		} {
+		for name, end := range ends {
 			t.Run(fmt.Sprint(name, with), func(t *testing.T) {
 				server.Do(0, "FLUSHALL")
 				b := site.browser()
@@ -86,7 +72,7 @@ func TestEndsWhileSlotMoves(t *testing.T) {
 				late := b.tab()
 				key := keyOf(idOf(t, b.cookie()))
 				move := server.BeginMove(key)
-				noError(t, end(b, strings.Trim(strings.TrimPrefix(key, "pycket:s:"), "{}")))
+				noError(t, end(site, b))
 				late.want([]outcome{{Err: "ErrGone"}}, "set:a:late")
 				move.Undo()
 				wantAnonymous(t, site, late.cookie())
@@ -256,9 +242,7 @@ func TestClusterClose(t *testing.T) {
 	ignore := goleak.IgnoreCurrent()
 	site := unstartedSite(t, settings(server))
 	parallel(32, func(int) { site.browser().must("login:ann") })
-	if n := len(list(t, site, "ann")); n != 32 {
-		t.Errorf("%d sessions are listed", n)
-	}
+	equal(t, "sessions", 32, len(list(t, site, "ann")))
 	var closing sync.WaitGroup
 	closing.Go(func() { site.app.Close() })
 	parallel(32, func(int) { site.browser().try("login:ann") })

@@ -183,18 +183,21 @@ type outcome struct {
 func (h *operations) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	outcomes := []outcome{}
 	for _, op := range r.URL.Query()["op"] {
-		value, err := h.do(w, strings.Split(op, ":"))
-		o := outcome{Value: value}
-		if err != nil {
-			o.Err = errorName(err)
-			heard.err(err)
-			if h.site != nil && h.site.failed != nil {
-				h.site.failed(err)
-			}
-		}
-		outcomes = append(outcomes, o)
+		outcomes = append(outcomes, h.carryOut(w, op))
 	}
 	json.NewEncoder(w).Encode(outcomes)
+}
+
+func (h *operations) carryOut(w http.ResponseWriter, op string) outcome {
+	value, err := h.do(w, strings.Split(op, ":"))
+	if err == nil {
+		return outcome{Value: value}
+	}
+	heard.err(err)
+	if h.site != nil && h.site.failed != nil {
+		h.site.failed(err)
+	}
+	return outcome{Value: value, Err: errorName(err)}
 }
 
 // operate is the operations handler, for use within a request.
@@ -507,9 +510,7 @@ func (s *site) whileHeld(b *browser, ops []string, meanwhile func()) (answer, []
 func (b *browser) want(want []outcome, ops ...string) answer {
 	b.t.Helper()
 	a, got := b.do(ops...)
-	if diff := cmp.Diff(want, got); diff != "" {
-		b.t.Errorf("%v (-want +got):\n%s", ops, diff)
-	}
+	equal(b.t, fmt.Sprint(ops), want, got)
 	return a
 }
 
@@ -619,6 +620,14 @@ func must(t *testing.T, text string) []byte {
 		t.Fatal(err)
 	}
 	return data
+}
+
+// equal wants two values to be the same.
+func equal[T any](t testing.TB, what string, want, got T) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", what, diff)
+	}
 }
 
 // noError wants an operation to succeed.

@@ -186,9 +186,7 @@ func TestHTTP2EventStream(t *testing.T) {
 			t.Errorf("more came: %q", lines.Text())
 		}
 		wantNothingLeft(t, server)
-		if n := connections.Load(); n != 1 {
-			t.Errorf("%d connections were opened, want 1", n)
-		}
+		equal(t, "connections", 1, connections.Load())
 	})
 }
 
@@ -240,8 +238,6 @@ func TestHTTP2Parallel(t *testing.T) {
 		}
 		slices.SortFunc(keys, func(a, b any) int { return strings.Compare(a.(string), b.(string)) })
 		b.want([]outcome{{Value: append(keys, "u")}, {Value: notes}, {Value: float64(requests)}, {Value: float64(requests)}}, "keys", "nkeys", "number:n", "number:u")
-		if n := connections.Load(); n != 1 {
-			t.Errorf("%d connections were opened, want 1", n)
-		}
+		equal(t, "connections", 1, connections.Load())
 	})
 }

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/gomodule/redigo/redis"
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/pycket/pycket"
 	"github.com/pycket/pycket/internal/redistest"
@@ -31,38 +30,24 @@ func TestLayout(t *testing.T) {
 			t.Errorf("the key is %q", key)
 		}
 		handle := key[len("pycket:s:"):]
-		if diff := cmp.Diff([]string{"pycket:m:" + handle, "pycket:n:" + handle}, slices.Sorted(slices.Values(server.Keys(1)))); diff != "" {
-			t.Errorf("(-want +got):\n%s", diff)
-		}
+		equal(t, "notifications' keys", []string{"pycket:m:" + handle, "pycket:n:" + handle}, slices.Sorted(slices.Values(server.Keys(1))))
 		session := server.Hash(0, key)
 		record := session["pycket:id"]
 		id := idOf(t, b.cookie())
 		line, all := sha256.Sum256(append([]byte("pycket handle "), id[:12]...)), sha256.Sum256(id)
-		if want := "{" + base64.RawURLEncoding.EncodeToString(line[:12]) + "}"; handle != want {
-			t.Errorf("the handle is %s, want %s", handle, want)
-		}
-		if want := base64.RawURLEncoding.EncodeToString(all[:16]); record[:22] != want {
-			t.Errorf("the verifier is %s, want %s", record[:22], want)
-		}
+		equal(t, "handle", "{"+base64.RawURLEncoding.EncodeToString(line[:12])+"}", handle)
+		equal(t, "verifier", base64.RawURLEncoding.EncodeToString(all[:16]), record[:22])
 		delete(session, "pycket:id")
-		if diff := cmp.Diff(map[string]string{"foo": `"bar"`, "n": `"<1>"`, "count": "41"}, session); diff != "" {
-			t.Errorf("session (-want +got):\n%s", diff)
-		}
-		if diff := cmp.Diff(map[string]string{"saved": `"it is"`}, server.Hash(1, "pycket:n:"+handle)); diff != "" {
-			t.Errorf("notifications (-want +got):\n%s", diff)
-		}
+		equal(t, "session", map[string]string{"foo": `"bar"`, "n": `"<1>"`, "count": "41"}, session)
+		equal(t, "notifications", map[string]string{"saved": `"it is"`}, server.Hash(1, "pycket:n:"+handle))
 		messages, _ := redis.Strings(server.Do(1, "LRANGE", "pycket:m:"+handle, 0, -1), nil)
-		if diff := cmp.Diff([]string{`{"level":"info","text":"first"}`, `{"level":"error","text":"second"}`}, messages); diff != "" {
-			t.Errorf("messages (-want +got):\n%s", diff)
-		}
+		equal(t, "messages", []string{`{"level":"info","text":"first"}`, `{"level":"error","text":"second"}`}, messages)
 		var created, size int64
 		if _, err := fmt.Sscanf(record[22:], "%13d1%d", &created, &size); err != nil || created < before-1000 || created > time.Now().UnixMilli()+1000 {
 			t.Errorf("the record is %q: %v", record, err)
 		}
 		want := int64(len(`foo"bar"n"<1>"count41saved"it is"{"level":"info","text":"first"}{"level":"error","text":"second"}`))
-		if size != want {
-			t.Errorf("the record counts %d bytes, want %d", size, want)
-		}
+		equal(t, "bytes", want, size)
 	})
 }
 
@@ -206,9 +191,7 @@ func TestIdleTimeoutOfAnyLength(t *testing.T) {
 		s.IdleTimeout = odd
 		site := newSite(t, s)
 		site.browser().must("login:ann", "remember:"+(odd+time.Millisecond).String(), "set:a:b")
-		if infos := list(t, site, "ann"); len(infos) != 1 {
-			t.Errorf("%v", infos)
-		}
+		equal(t, "sessions", 1, len(list(t, site, "ann")))
 	})
 }
 
@@ -250,9 +233,7 @@ func TestUpdateThatRenews(t *testing.T) {
 		b := newSite(t, settings(server)).browser()
 		b.must("login:ann", "update:n")
 		server.Do(0, "HSET", keyOf(idOf(t, b.cookie())), "pycket:seen", 1)
-		if got := b.must("update:n")[0]; got != 2.0 {
-			t.Errorf("after two updates, %v", got)
-		}
+		equal[any](t, "updates", 2.0, b.must("update:n")[0])
 	})
 }
 
@@ -453,8 +434,6 @@ func TestStrangersLeaveNothing(t *testing.T) {
 				}
 			}
 		})
-		if n := server.Size(); n != 0 {
-			t.Errorf("10 000 strangers left %d keys", n)
-		}
+		equal(t, "keys", 0, server.Size())
 	})
 }

@@ -105,9 +105,7 @@ func TestRoundTrips(t *testing.T) {
 					}
 					sets = a.setsCookie()
 				})
-				if got != want {
-					t.Errorf("%d round trips, want %d", got, want)
-				}
+				equal(t, "round trips", want, got)
 				if want == 0 && (sets || server.Size() != size) {
 					t.Errorf("cookie set: %v, keys: %d, were %d", sets, server.Size(), size)
 				}
@@ -122,9 +120,7 @@ func TestRoundTrips(t *testing.T) {
 			server.Do(0, "PEXPIRE", key, (12 * time.Hour).Milliseconds())
 			b.must("get:a") // Redis has then seen the script
 			server.Do(0, "PEXPIRE", key, (12 * time.Hour).Milliseconds())
-			if got := count(func() { b.must("get:a") }); got != 2 {
-				t.Errorf("%d round trips, want 2", got)
-			}
+			equal(t, "round trips", 2, count(func() { b.must("get:a") }))
 			if left := server.Do(0, "PTTL", key).(int64); left < (23 * time.Hour).Milliseconds() {
 				t.Errorf("not renewed: %d ms are left", left)
 			}
@@ -138,9 +134,7 @@ func TestRoundTrips(t *testing.T) {
 				ops = append(ops, fmt.Sprintf("set:name%d:%040d", i, i))
 			}
 			b.must(ops...)
-			if got := count(func() { b.must("get:name7", "get:name7") }); got != 1 {
-				t.Errorf("one value read twice: %d round trips, want 1", got)
-			}
+			equal(t, "round trips", 1, count(func() { b.must("get:name7", "get:name7") }))
 		})
 	})
 }

@@ -231,31 +231,6 @@ func TestProxyUpstream(t *testing.T) {
 	}
 }
 
-func TestProxySwallows(t *testing.T) {
-	Both(t, func(t *testing.T, server *Server) {
-		proxy := NewProxy(t, server)
-		c := dial(t, proxy.Addr)
-		c.Do("PING")
-		proxy.Swallow()
-		if _, err := redis.DoWithTimeout(c, 50*time.Millisecond, "SET", "a", "b"); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("%v, want a timeout", err)
-		}
-		if len(server.Keys(0)) > 0 {
-			t.Error("the command has arrived")
-		}
-		c = dial(t, proxy.Addr)
-		server.Kill()
-		if _, err := redis.DoWithTimeout(c, 50*time.Millisecond, "PING"); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("%v, want a timeout", err)
-		}
-		server.Restart()
-		proxy.Pass()
-		if _, err := dial(t, proxy.Addr).Do("PING"); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
 func TestProxyAnswersTwice(t *testing.T) {
 	Both(t, func(t *testing.T, server *Server) {
 		for _, pause := range []time.Duration{0, 50 * time.Millisecond} {
