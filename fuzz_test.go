@@ -279,17 +279,14 @@ func spoil(t *testing.T, site *fuzzed, how uint8, tail, name string, value, note
 			t.Errorf("another name, after Delete: %q, %v", text, err)
 		}
 	})
-	site.visit(b, func(s *pycket.SessionManager, n *pycket.NotificationManager) {
-		check("set", s.Set(name, "anew"))
-		_, err := s.Increment(name, 1)
-		check("increment", err)
-		_, err = pycket.Update(s, name, 0, func(n int) (int, error) { return n + 1, nil })
-		check("update", err)
-		check("notify", n.Set(name, "anew"))
-		check("add", n.Add("level", "anew"))
-		check("rotate", s.Rotate())
-		check("set user", s.SetUser(content))
-		check("login", s.Login("me", nil))
+	site.site.visit(b, func(w http.ResponseWriter, r *http.Request, _ *pycket.SessionManager, _ *pycket.NotificationManager) {
+		for _, op := range [][]string{
+			{"set", name, "anew"}, {"inc", name, "1"}, {"update", name}, {"note", name, "anew"}, {"add", "level", "anew"},
+			{"rotate"}, {"setuser", content}, {"login", "me"},
+		} {
+			_, err := operate(w, r).do(w, op)
+			check(op[0], err)
+		}
 	})
 	site.visit(b, func(s *pycket.SessionManager, n *pycket.NotificationManager) {
 		// Where what stands there is no record of the browser's, writes may have been refused.
@@ -444,20 +441,16 @@ func encoded(pairs []string) []string {
 	return pairs
 }
 
-func decode[T any](text string) (value T) {
-	if err := (pycket.JSON{}).Decode([]byte(text), &value); err != nil {
-		panic(err)
+func bytesOf(values map[string]string) (sum int) {
+	for name, value := range values {
+		sum += len(name) + len(value)
 	}
-	return value
+	return sum
 }
 
 // bytes is what names and values take.
-func (m *model) bytes() (sum int) {
-	for _, values := range []map[string]string{m.values, m.notes} {
-		for name, value := range values {
-			sum += len(name) + len(value)
-		}
-	}
+func (m *model) bytes() int {
+	sum := bytesOf(m.values) + bytesOf(m.notes)
 	for _, message := range m.messages {
 		sum += len(encode(message))
 	}
@@ -473,24 +466,19 @@ func (m *model) leave(user string) {
 
 // set sets names and values in turn, as the scripts should, if they fit.
 func (m *model) set(into map[string]string, pairs ...string) error {
-	before, was := m.bytes(), maps.Clone(into)
+	changed := maps.Clone(into)
 	for i := 0; i < len(pairs); i += 2 {
-		if strings.HasPrefix(pairs[i], "pycket:") {
-			return m.restore(into, was, pycket.ErrReserved)
+		if reserved(pairs[i]) {
+			return pycket.ErrReserved
 		}
-		into[pairs[i]] = pairs[i+1]
+		changed[pairs[i]] = pairs[i+1]
 	}
-	if sum := m.bytes(); sum > before && sum > fuzzLimit {
-		return m.restore(into, was, pycket.ErrTooLarge)
+	if more := bytesOf(changed) - bytesOf(into); more > 0 && m.bytes()+more > fuzzLimit {
+		return pycket.ErrTooLarge
 	}
+	maps.Copy(into, changed)
 	m.alive = true
 	return nil
-}
-
-func (m *model) restore(into, was map[string]string, err error) error {
-	clear(into)
-	maps.Copy(into, was)
-	return err
 }
 
 // number is the whole number of a name.
@@ -521,32 +509,26 @@ func (m *model) do(op []string) (value any, err error) {
 		for _, name := range op[1:] {
 			delete(from, name)
 		}
-	case "inc":
-		number, err := m.number(op[1], 0)
+	case "inc", "xor":
+		none := map[string]int64{"inc": 0, "xor": 1}[op[0]]
+		number, err := m.number(op[1], none)
 		by, _ := strconv.ParseInt(op[2], 10, 64)
+		is := number + by
+		if op[0] == "xor" {
+			is = number ^ by
+		}
 		switch {
 		case reserved(op[1]):
-			return int64(0), pycket.ErrReserved
-		case err != nil, overflows(number, by):
-			return int64(0), errNotNumber
-		}
-		if err := m.set(m.values, op[1], encode(number+by)); err != nil {
-			return int64(0), err
-		}
-		return number + by, nil
-	case "xor":
-		number, err := m.number(op[1], 1)
-		by, _ := strconv.ParseInt(op[2], 10, 64)
-		switch {
-		case reserved(op[1]):
-			return int64(1), pycket.ErrReserved
+			return none, pycket.ErrReserved
+		case op[0] == "inc" && (err != nil || overflows(number, by)):
+			return none, errNotNumber
 		case err != nil:
-			return int64(1), pycket.ErrCorrupt
+			return none, pycket.ErrCorrupt
 		}
-		if err := m.set(m.values, op[1], encode(number^by)); err != nil {
-			return int64(1), err
+		if err := m.set(m.values, op[1], encode(is)); err != nil {
+			return none, err
 		}
-		return number ^ by, nil
+		return is, nil
 	case "signin":
 		if op[1] == "" {
 			return nil, errNoUser
@@ -585,25 +567,22 @@ func (m *model) do(op []string) (value any, err error) {
 		}
 		m.messages = nil
 		return strings.Join(texts, " "), nil
-	case "take":
-		text, ok := m.notes[op[1]]
+	case "take", "any":
+		from, none := m.values, "none"
+		if op[0] == "take" {
+			from, none = m.notes, op[2]
+		}
+		text, ok := from[op[1]]
 		switch {
 		case reserved(op[1]):
-			return op[2], pycket.ErrReserved
+			return none, pycket.ErrReserved
 		case !ok:
-			return op[2], nil
+			return none, nil
+		case op[0] == "take":
+			delete(from, op[1])
 		}
-		delete(m.notes, op[1])
-		return decode[string](text), nil
-	case "any":
-		text, ok := m.values[op[1]]
-		switch {
-		case reserved(op[1]):
-			return "none", pycket.ErrReserved
-		case !ok:
-			return "none", nil
-		}
-		return decode[any](text), nil
+		err := pycket.JSON{}.Decode([]byte(text), &value)
+		return value, err
 	case "keys":
 		return append([]string{}, slices.Sorted(maps.Keys(m.values))...), nil
 	case "destroy":

@@ -160,32 +160,24 @@ func TestReaderAndWriterOfNotifications(t *testing.T) {
 // Goroutines of one request share one manager, and on a first visit make one session.
 func TestGoroutinesOfOneRequest(t *testing.T) {
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
-		site := newSite(t, settings(server), goroutines())
-		b := site.browser()
-		a := b.get("/")
-		if a.body != "32 names, 32 counted\n" {
-			t.Error(a.body)
-		}
+		site := newSite(t, settings(server))
+		a := site.visit(site.browser(), func(w http.ResponseWriter, r *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			parallel(contenders, func(i int) {
+				s := pycket.NewSessionManager(w, r)
+				s.Set(fmt.Sprint("name", i), i)
+				s.Increment("count", 1)
+				pycket.Update(s, "updates", 0, func(n int) (int, error) { return n + 1, nil })
+				s.Keys()
+			})
+			names, err := s.Keys()
+			count, countErr := pycket.Get(s, "count", 0)
+			updates, updatesErr := pycket.Get(s, "updates", 0)
+			noError(t, errors.Join(err, countErr, updatesErr))
+			equal(t, "names, counted, updated", []int{contenders + 2, contenders, contenders}, []int{len(names), count, updates})
+		})
 		if n := len(a.header["Set-Cookie"]); n != 1 || len(server.Keys(0)) != 1 {
 			t.Errorf("%d cookies, %d sessions, want one of each", n, len(server.Keys(0)))
 		}
-	})
-}
-
-// goroutines is a handler that uses its session in many goroutines at once.
-func goroutines() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		parallel(contenders, func(i int) {
-			s := pycket.NewSessionManager(w, r)
-			s.Set(fmt.Sprint("name", i), i)
-			s.Increment("count", 1)
-			pycket.Update(s, "updates", 0, func(n int) (int, error) { return n + 1, nil })
-			s.Keys()
-		})
-		s := pycket.NewSessionManager(w, r)
-		names, _ := s.Keys()
-		count, _ := pycket.Get(s, "count", 0)
-		fmt.Fprintln(w, len(names)-2, "names,", count, "counted")
 	})
 }
 
@@ -195,13 +187,8 @@ var lateWrites = []string{"set:a:late", "setmany:a:late:b:late", "update:n", "in
 // Promise 3, no resurrection: a request is under way while another of the same browser ends the id.
 func TestInFlight(t *testing.T) {
 	for _, ending := range []string{"destroy", "rotate"} {
-		for _, before := range []struct{ name, op string }{
-			{"the session was loaded", "get:a"},
-			{"a notification was looked for", "nhas:x"},
-			{"nothing was touched", ""},
-			{"a value was set", "set:early:x"},
-		} {
-			t.Run(ending+", "+before.name, func(t *testing.T) {
+		for _, before := range []string{"get:a", "nhas:x", "", "set:early:x"} {
+			t.Run(ending+", after "+before, func(t *testing.T) {
 				redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 					site := newSite(t, settings(server))
 					for _, late := range append(lateWrites, "get:a") {
@@ -211,12 +198,7 @@ func TestInFlight(t *testing.T) {
 							b.must("set:a:before", "inc:n:1", "note:waiting:note", "add:info:message")
 							old := b.cookie()
 
-							ops := []string{"hold", late, late}
-							if before.op != "" {
-								ops = append([]string{before.op}, ops...)
-							}
-							slow := b.tab()
-							a, list := site.whileHeld(slow, ops, func() {
+							a, list := site.whileHeld(b.tab(), strings.Fields(before+" hold "+late+" "+late), func() {
 								ended := b.want([]outcome{{}}, ending)
 								if !ended.setsCookie() {
 									t.Errorf("%s sets no cookie", ending)
@@ -232,7 +214,7 @@ func TestInFlight(t *testing.T) {
 								switch {
 								case late != "get:a" && o.Err != "ErrGone":
 									t.Errorf("the late write answered %v", o)
-								case late == "get:a" && (o.Err != "" || before.op != "get:a" && o.Value != ""):
+								case late == "get:a" && (o.Err != "" || before != "get:a" && o.Value != ""):
 									t.Errorf("the late read answered %v", o)
 								}
 							}
@@ -304,11 +286,7 @@ func TestExpiredByItself(t *testing.T) {
 					b.must("set:old:before")
 					old, key := b.cookie(), server.OnlyKey()
 					server.Do(0, "DEL", key)
-					ops := []string{write}
-					if before != "" {
-						ops = []string{before, write}
-					}
-					b.must(ops...)
+					b.must(strings.Fields(before + " " + write)...)
 					if b.cookie() == old {
 						t.Error("the id is the old one")
 					}

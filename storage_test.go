@@ -1,12 +1,10 @@
 package pycket_test
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -346,78 +344,6 @@ func secretsOf(t *testing.T, cookies []string) (list []string) {
 		t.Fatal("the tour made too few sessions")
 	}
 	return append(list, secret)
-}
-
-// The id in the cookie appears nowhere in Redis: not in a key, a value, an argument.
-func TestIDIsNotInRedis(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
-		proxy, s := proxied(t, server)
-		site := newSite(t, s)
-		seen := map[string]*bytes.Buffer{"sent to Redis": new(bytes.Buffer)}
-		done := make(chan struct{})
-		close(done)
-		if !server.Embedded() { // miniredis has no MONITOR
-			c, err := redis.Dial("tcp", server.Addr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer c.Close()
-			if _, err := c.Do("MONITOR"); err != nil {
-				t.Fatal(err)
-			}
-			monitored := new(bytes.Buffer)
-			seen["seen by MONITOR"], done = monitored, make(chan struct{})
-			go func() {
-				defer close(done)
-				for !strings.Contains(monitored.String(), "the end of the tour") {
-					line, err := redis.String(c.Receive())
-					if err != nil {
-						return
-					}
-					monitored.WriteString(line)
-				}
-			}()
-		}
-		cookies := tour(t, site, server)
-		server.Do(0, "ECHO", "the end of the tour")
-		<-done
-		seen["sent to Redis"].WriteString(proxy.Sent())
-		for how, text := range seen {
-			if !strings.Contains(text.String(), "EVALSHA") {
-				t.Errorf("nothing is %s", how)
-			}
-			for _, hidden := range secretsOf(t, cookies) {
-				if strings.Contains(text.String(), hidden) {
-					t.Errorf("%q is %s", hidden, how)
-				}
-			}
-		}
-	})
-}
-
-// Neither ids nor what is stored appear in logs, at debug level, or in errors.
-func TestNothingIsLogged(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
-		var log bytes.Buffer
-		s := settings(server)
-		s.Logger = slog.New(slog.NewTextHandler(&lockedWriter{w: &log}, &slog.HandlerOptions{Level: slog.LevelDebug}))
-		site := newSite(t, s)
-		var texts strings.Builder
-		site.failed = func(err error) { texts.WriteString(err.Error()) }
-		cookies := tour(t, site, server)
-		if !server.Embedded() {
-			server.Kill()
-			site.browser().do("set:a:STORED")
-		}
-		for _, hidden := range append(secretsOf(t, cookies), "STORED") {
-			if strings.Contains(log.String(), hidden) {
-				t.Errorf("%q was logged", hidden)
-			}
-			if strings.Contains(texts.String(), hidden) {
-				t.Errorf("%q is in an error: %s", hidden, texts.String())
-			}
-		}
-	})
 }
 
 // Nobody leaves a record behind who only reads or logs out.
