@@ -41,21 +41,11 @@ func fleet(t *testing.T, server *redistest.Server, b *browser, n int) []*browser
 	return fleet
 }
 
-// all runs one list of operations for each browser at once, and wants all of them to succeed.
-func all(t *testing.T, fleet []*browser, ops func(i int) []string) [][]outcome {
-	t.Helper()
-	outcomes := make([][]outcome, len(fleet))
-	parallel(len(fleet), func(i int) {
-		_, list, err := fleet[i].try(ops(i)...)
-		noError(t, err)
-		for _, o := range list {
-			if o.Err != "" {
-				t.Error(o.Err)
-			}
-		}
-		outcomes[i] = list
-	})
-	return outcomes
+// all runs one list of operations for each browser at once, wants all of them to succeed, and returns their values.
+func all(fleet []*browser, ops func(i int) []string) [][]any {
+	values := make([][]any, len(fleet))
+	parallel(len(fleet), func(i int) { values[i] = fleet[i].must(ops(i)...) })
+	return values
 }
 
 // Promise 2: parallel requests, in two processes, set different names of one session, and count in others. Every request
@@ -67,7 +57,7 @@ func TestNoLostWrites(t *testing.T) {
 		b.must("set:here:before", "inc:increments:0", "inc:updates:0")
 		browsers := fleet(t, server, b, contenders)
 		for round := range rounds {
-			all(t, browsers, func(i int) []string {
+			all(browsers, func(i int) []string {
 				return []string{
 					"get:here", "sleep:2ms", fmt.Sprintf("set:round%d name%d:x", round, i),
 					"number:increments", "sleep:2ms", "inc:increments:1", "number:updates", "slowupdate:updates",
@@ -90,11 +80,11 @@ func TestOneReader(t *testing.T) {
 		for round := range rounds {
 			b.must("note:saved:once", "add:info:only")
 			var named, queued int
-			for _, list := range all(t, browsers, func(int) []string { return []string{"take:saved", "drain"} }) {
-				if len(list) == 2 && list[0].Value == "once" {
+			for _, values := range all(browsers, func(int) []string { return []string{"take:saved", "drain"} }) {
+				if values[0] == "once" {
 					named++
 				}
-				if len(list) == 2 && list[1].Value == "info=only" {
+				if values[1] == "info=only" {
 					queued++
 				}
 			}
@@ -119,40 +109,28 @@ func TestReaderAndWriterOfNotifications(t *testing.T) {
 		wg.Go(func() {
 			defer written.Store(true)
 			for i := range messages {
-				if _, list, err := browsers[0].try(fmt.Sprintf("add:n:%d", i), fmt.Sprintf("note:name%d:x", i)); err != nil || list[0].Err+list[1].Err != "" {
-					t.Error(list, err)
-				}
+				browsers[0].must(fmt.Sprintf("add:n:%d", i), fmt.Sprintf("note:name%d:x", i))
 			}
 		})
 		var read []string
-		names := map[string]bool{}
+		names := map[any]bool{}
 		for last := false; !last; {
 			last = written.Load() // once more after the last was written
-			_, list, err := browsers[1].try("drain", "nkeys")
-			if err != nil {
-				t.Fatal(err)
-			}
-			text, _ := list[0].Value.(string)
-			read = append(read, strings.Fields(text)...)
-			keys, _ := list[1].Value.([]any)
-			for _, name := range keys {
-				_, list, err := browsers[1].try("take:" + name.(string))
-				if err != nil || list[0].Value != "x" {
-					t.Error(list, err)
-				}
-				if names[name.(string)] {
+			values := browsers[1].must("drain", "nkeys")
+			read = append(read, strings.Fields(values[0].(string))...)
+			for _, name := range values[1].([]any) {
+				equal(t, "value", []any{"x"}, browsers[1].must("take:"+name.(string)))
+				if names[name] {
 					t.Errorf("%s was read twice", name)
 				}
-				names[name.(string)] = true
+				names[name] = true
 			}
 		}
 		wg.Wait()
 		equal(t, "names", messages, len(names))
 		equal(t, "read", messages, len(read))
 		for i, text := range read {
-			if want := fmt.Sprintf("n=%d", i); text != want {
-				t.Fatalf("message %d is %q, want %q", i, text, want)
-			}
+			equal(t, "message", fmt.Sprintf("n=%d", i), text)
 		}
 	})
 }

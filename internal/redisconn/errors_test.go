@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -31,12 +30,11 @@ func TestErrors(t *testing.T) {
 		"ERR unknown command 'GET', with args beginning with: 'secret'":                       {},
 	} {
 		t.Run(said, func(t *testing.T) {
-			s := newServer(t, Target{Address: redistest.FakeConn(t, func(c net.Conn, words []string) {
+			s := newServer(t, Target{Address: redistest.Fake(t, func(words []string) string {
 				if words[0] == "GET" {
-					io.WriteString(c, "-"+said+"\r\n")
-				} else {
-					io.WriteString(c, "+PONG\r\n")
+					return "-" + said + "\r\n"
 				}
+				return "+PONG\r\n"
 			})}, 4, 3*time.Second)
 			get := func(c *Command) {
 				c.String("key")

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -78,7 +79,7 @@ func TestLittleTimeLeft(t *testing.T) {
 func TestLeavesWhoIsNotMaster(t *testing.T) {
 	var says atomic.Pointer[string]
 	var connections atomic.Int64
-	address := redistest.FakeConn(t, func(c net.Conn, words []string) { io.WriteString(c, *says.Load()+"\r\n") })
+	address := redistest.Fake(t, func([]string) string { return *says.Load() + "\r\n" })
 	target := Target{Network: "tcp", Address: address}
 	dial := func(ctx context.Context) (redis.Conn, error) {
 		connections.Add(1)
@@ -319,22 +320,18 @@ func BenchmarkConnections(b *testing.B) {
 		for _, way := range ways {
 			b.Run(fmt.Sprintf("%s, callers=%d", way.name, callers), func(b *testing.B) {
 				b.ReportAllocs()
-				if callers == 1 {
-					for b.Loop() {
-						if err := way.get(); err != nil {
-							b.Fatal(err)
+				var begun atomic.Int64
+				var wg sync.WaitGroup
+				for range callers {
+					wg.Go(func() {
+						for begun.Add(1) <= int64(b.N) {
+							if err := way.get(); err != nil {
+								b.Error(err)
+							}
 						}
-					}
-					return
+					})
 				}
-				b.SetParallelism(callers / 2)
-				b.RunParallel(func(pb *testing.PB) {
-					for pb.Next() {
-						if err := way.get(); err != nil {
-							b.Error(err)
-						}
-					}
-				})
+				wg.Wait()
 			})
 		}
 	}

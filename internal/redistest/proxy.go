@@ -188,15 +188,19 @@ func (p *Proxy) passReplies(l *link) {
 		if again != nil && again.after == 0 {
 			reply = slices.Concat(reply, reply)
 		}
-		if ended || !muted && !p.passReply(l, reply) {
+		if ended {
 			return
 		}
+		passed := muted || p.passReply(l, reply)
 		if again != nil {
 			if again.after > 0 {
 				time.Sleep(again.after)
 				p.passReply(l, reply)
 			}
 			close(again.done)
+		}
+		if !passed {
+			return
 		}
 	}
 }
