@@ -82,7 +82,7 @@ func TestEndsWhileSlotMoves(t *testing.T) {
 	}
 }
 
-// When the account changes while the notifications of the one before have gone ahead, or stayed behind, they are not
+// When the user changes while the notifications of the one before have gone ahead, or stayed behind, they are not
 // handed to the next, nor when all have come.
 func TestAccountChangesWhileSlotMoves(t *testing.T) {
 	server := redistest.StartCluster(t, 3, 0)

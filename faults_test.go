@@ -598,7 +598,7 @@ func TestNoAnswerInTime(t *testing.T) {
 	})
 }
 
-// While Redis is down, requests fail fast and knock together, at most once in a while.
+// While Redis is down, requests fail fast, and one connection attempt, now and then, serves them all.
 func TestReconnecting(t *testing.T) {
 	server := redistest.StartEmbedded(t)
 	proxy, s := proxied(t, server)
@@ -775,7 +775,7 @@ func TestConnectingHangs(t *testing.T) {
 	}
 }
 
-// Who came while somebody else tried to connect has his own time: the next try may be quick.
+// A request that comes while another is connecting has its own time: the next attempt may be quick.
 func TestLateForSlowConnecting(t *testing.T) {
 	const timeout = 2 * time.Second
 	server := redistest.Start(t)
@@ -787,7 +787,7 @@ func TestLateForSlowConnecting(t *testing.T) {
 		site.browser().try("set:a:b")
 	}()
 	time.Sleep(timeout * 7 / 10)
-	redistest.NewProxyOn(t, lost, server) // it is there again; the first knocks again when it is too late
+	redistest.NewProxyOn(t, lost, server) // it is there again; the first request tries again when it is too late
 	site.browser().must("set:a:b")
 	<-first
 }
@@ -827,7 +827,7 @@ func TestConnectionGoesSilent(t *testing.T) {
 	})
 }
 
-// Who writes, for himself or for others, may go though nobody reads what he writes.
+// A request that writes, for itself or for others, may end although nobody reads what it writes.
 func TestWritingBlocks(t *testing.T) {
 	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
 		for name, test := range map[string]struct {
@@ -997,14 +997,10 @@ func refuse(t *testing.T, names string, test func(t *testing.T, server *redistes
 	}
 }
 
-// overdue makes the next use of a session renew its timeout and, in a cluster, its place on its account's list.
+// overdue makes the next use of a session renew its timeout and, in a cluster, its place on its user's list.
 func overdue(server *redistest.Server, key string) {
-	half := 12 * time.Hour
-	server.Do(0, "PEXPIRE", key, half.Milliseconds())
-	if server.Nodes() != nil {
-		server.Do(0, "HSET", key, "pycket:listed", time.Now().Add(half).UnixMilli())
-		server.Do(0, "HDEL", key, "pycket:asked")
-	}
+	server.Do(0, "PEXPIRE", key, (12 * time.Hour).Milliseconds())
+	server.Do(0, "HSET", key, "pycket:seen", 1)
 }
 
 // endings are ways to end the session of a browser that ann has logged in with.
@@ -1068,13 +1064,13 @@ func TestEndingWithoutMark(t *testing.T) {
 	server.Do(0, "ACL", "SETUSER", "default", "-hset")
 	b.must("destroy")
 	if n := server.Size(); n != 0 || b.cookie() != "" {
-		t.Errorf("%d keys stand; the cookie: %q", n, b.cookie())
+		t.Errorf("%d keys are left; the cookie: %q", n, b.cookie())
 	}
 	server.Do(0, "ACL", "SETUSER", "default", "+hset")
 	late.want([]outcome{{}, {Value: ""}}, "set:c:late", "get:a")
 	wantAnonymous(t, site, old)
 	if id := idOf(t, late.cookie()); keyOf(id) == key {
-		t.Error("the old session stands again")
+		t.Error("the old session is back")
 	}
 }
 
@@ -1194,7 +1190,7 @@ func TestWritesAreRefused(t *testing.T) {
 	})
 }
 
-// In a cluster, nobody signs in without a place on the account's list: not because Redis refuses to write it down
+// In a cluster, nobody signs in without a place on the user's list: not because Redis refuses to write it down
 // either. Only a key that is not pycket's is passed over.
 func TestLoginWhenItsListRefuses(t *testing.T) {
 	server := redistest.SharedCluster(t)

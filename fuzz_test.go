@@ -289,7 +289,7 @@ func spoil(t *testing.T, site *fuzzed, how uint8, tail, name string, value, note
 		}
 	})
 	site.visit(b, func(s *pycket.SessionManager, n *pycket.NotificationManager) {
-		// Where what stands there is no record of the browser's, writes may have been refused.
+		// Where the record is not the browser's, writes may have been refused.
 		if err := s.Destroy(); err != nil && (alive || how&sessionIsText != 0) {
 			t.Errorf("destroy: %v", err)
 		}
@@ -674,7 +674,7 @@ func (p *program) argument(kind string) string {
 }
 
 // FuzzScriptArguments carries out operations, by two browsers in turn, and compares each answer, and all
-// that stands in Redis after every request, with what a map in memory would hold.
+// that is in Redis after every request, with what a map in memory would hold.
 func FuzzScriptArguments(f *testing.F) {
 	f.Add([]byte("\x00\x00\x05hello\x0f\x04\x06\x7f\x0f"))
 	f.Add([]byte{0, 0, 220, 0, 1, 220, 15, 0, 4, 6, 80, 14, 6, 12, 5, 0, 1, 0, 15, 1, 2, 0, 220, 1, 230, 13, 0, 0, 3})
@@ -757,7 +757,7 @@ func compareSession(site *fuzzed, b *browser, m model) (diff string) {
 	return diff
 }
 
-// compareStore checks what holds of all that stands in Redis: the records' byte counts, the TTLs, and the
+// compareStore checks what holds of all that is in Redis: the records' byte counts, the TTLs, and the
 // lists of the users.
 func compareStore(site *fuzzed, models []model) (diff string) {
 	want, got, users := []string{}, []string{}, map[string]int{"me": 0, "nobody": 0}

@@ -705,7 +705,7 @@ func keyOf(id []byte) string {
 	return "pycket:s:{" + base64.RawURLEncoding.EncodeToString(sum[:12]) + "}"
 }
 
-// mayLag tells whether a key is an account's list in a cluster: what it names may have ended. The tests of
+// mayLag tells whether a key is a user's list in a cluster: what it names may have ended. The tests of
 // App.Sessions say what that may not mean.
 func mayLag(s *redistest.Server, key string) bool {
 	return s.Nodes() != nil && strings.HasPrefix(key, "pycket:u:")
@@ -730,7 +730,7 @@ func signIn(t testing.TB, site *site, user string) *browser {
 	return b
 }
 
-// who is the account that a browser's session is bound to.
+// who is the user that a browser's session is bound to.
 func who(t testing.TB, site *site, b *browser) (user string, at time.Time) {
 	t.Helper()
 	site.use(b, func(s *pycket.SessionManager) {

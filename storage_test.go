@@ -158,7 +158,7 @@ func TestAbsoluteTimeout(t *testing.T) {
 				t.Errorf("%s, after the end: %v", op, list)
 			}
 			if slices.Contains(server.Keys(0), key) {
-				t.Errorf("%s, after the end: the session still stands", op)
+				t.Errorf("%s, after the end: the session is still there", op)
 			}
 		}
 	})
