@@ -118,8 +118,8 @@ func FuzzCookieHeader(f *testing.F) {
 						}
 					}
 				}, r)
-				if after := site.server.Size(); a.setsCookie() || after != before {
-					t.Errorf("Set-Cookie: %q; there are %d keys, and were %d", a.header["Set-Cookie"], after, before)
+				if a.setsCookie() {
+					t.Errorf("Set-Cookie: %q", a.header["Set-Cookie"])
 				}
 			}
 			lines := strings.Split(header, "\n")
@@ -136,6 +136,7 @@ func FuzzCookieHeader(f *testing.F) {
 			visit("mine", append([]string{genuine}, lines...)...)
 			visit("mine", header+";"+genuine+";"+header)
 			visit("mine", header+";\""+string(changed)+"\"; "+genuine+"\t;"+header)
+			equal(t, "keys", before, site.server.Size())
 		})
 	})
 }
