@@ -821,33 +821,34 @@ func TestThreatIDInLogs(t *testing.T) {
 // Nothing is timed. A cookie's signature is compared by gorilla/securecookie alone, which does it in
 // constant time; and no bit of a cookie can be changed.
 func TestThreatTiming(t *testing.T) {
-	files := token.NewFileSet()
-	source, err := parser.ParseFile(files, "cookies.go", nil, 0)
-	require(t, err)
-	for _, path := range source.Imports {
-		switch path.Path.Value {
-		case `"crypto/hmac"`, `"crypto/subtle"`, `"bytes"`, `"reflect"`:
-			t.Errorf("cookies.go imports %s: does it compare signatures itself?", path.Path.Value)
-		}
-	}
 	decodes := false
-	ast.Inspect(source, func(node ast.Node) bool {
-		f, ok := node.(*ast.FuncDecl)
-		if !ok || f.Name.Name != "verify" {
-			return true
-		}
-		ast.Inspect(f, func(node ast.Node) bool {
-			if call, ok := node.(*ast.CallExpr); ok {
-				if selector, ok := call.Fun.(*ast.SelectorExpr); ok && selector.Sel.Name == "Decode" && len(call.Args) == 3 {
-					decodes = true
-				}
+	for _, file := range []string{"cookies.go", "internal/signed/signed.go", "internal/signed/memory.go"} {
+		source, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		require(t, err)
+		for _, path := range source.Imports {
+			switch path.Path.Value {
+			case `"crypto/hmac"`, `"crypto/subtle"`, `"bytes"`, `"reflect"`:
+				t.Errorf("%s imports %s: does it compare signatures itself?", file, path.Path.Value)
 			}
-			return true
+		}
+		ast.Inspect(source, func(node ast.Node) bool {
+			f, ok := node.(*ast.FuncDecl)
+			if !ok || f.Name.Name != "verify" {
+				return true
+			}
+			ast.Inspect(f, func(node ast.Node) bool {
+				if call, ok := node.(*ast.CallExpr); ok {
+					if selector, ok := call.Fun.(*ast.SelectorExpr); ok && selector.Sel.Name == "Decode" && len(call.Args) == 3 {
+						decodes = true
+					}
+				}
+				return true
+			})
+			return false
 		})
-		return false
-	})
+	}
 	if !decodes {
-		t.Error("verify in cookies.go does not call securecookie's Decode")
+		t.Error("verify in internal/signed does not call securecookie's Decode")
 	}
 	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/gorilla/securecookie").Output()
 	require(t, err)
@@ -1269,7 +1270,7 @@ func TestThreatCookieParsing(t *testing.T) {
 // (connect-redis 9) or panics.
 //
 // TestRedisHangs has a stopped Redis, TestRedisIsKilled a killed one, TestNoAnswerInTime one that answers no more
-// in the middle, TestOutOfMemory a full one, TestReadOnlyReplica a replica.
+// in the middle, TestOutOfMemory a full one, TestWritesAreRefused a replica.
 func TestThreatRedisDown(t *testing.T) {
 	recovers := func(t *testing.T, b *browser) {
 		t.Helper()
