@@ -202,6 +202,8 @@ func TestCookieLifetimeAgain(t *testing.T) {
 		}{
 			{0, "rotate", "Max-Age=2592000", "Max-Age=2592000"},
 			{10, "rotate", "Max-Age=2592000", "Max-Age=2592000"},
+			{0, "login:ann", "Max-Age=2592000", "Max-Age=2592000"},
+			{10, "login:ann", "Max-Age=2592000", "Max-Age=2592000"},
 			{0, "login:bob", "Max-Age=2592000", ""},
 			{10, "login:bob", "Max-Age=2592000", "Max-Age=864000"},
 		} {

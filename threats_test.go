@@ -161,9 +161,8 @@ func revokeFirst(t *testing.T, site *site, user string) error {
 
 // Two requests of one session undo each other's writes: flask-session #71, rack-session #24.
 //
-// Here all requests, of two servers, have read the session before the first of them writes. TestNoLostNames
-// and TestNoLostCounts do it for 20 rounds with another process, TestGoroutinesOfOneRequest within one
-// request.
+// Here all requests, of two servers, have read the session before the first of them writes. TestNoLostWrites
+// does it for 20 rounds with another process, TestGoroutinesOfOneRequest within one request.
 func TestThreatLostUpdate(t *testing.T) {
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		one, two := newSite(t, settings(server)), newSite(t, settings(server))
@@ -680,7 +679,7 @@ func grandTour(t *testing.T, site *site, server *redistest.Server) (cookies []st
 // Who reads the store can log in: CVE-2019-16782 (Rack).
 //
 // What MONITOR sees, every argument of every command, and what is published, never holds an id in any
-// form. TestIDIsNotInRedis has the tour without accounts.
+// form.
 func TestThreatIDInStore(t *testing.T) {
 	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
 		proxy, s := proxied(t, server)
