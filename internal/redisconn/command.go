@@ -49,6 +49,7 @@ type Command struct {
 	asking     bool             // each comes after an ASKING
 	script     *Script          // run by its hash
 	rest       int              // where wire continues after the hash
+	sent       *carriage        // nil if it is not tracked
 }
 
 // maxReplies is how many commands may be sent together.
@@ -66,7 +67,7 @@ func NewCommand(key string, words int, name string) *Command {
 // if their keys move meanwhile, so all must be repeatable.
 func (c *Command) Then(words int, name string) {
 	switch name {
-	case "PTTL":
+	case "PTTL", "EXISTS":
 		c.kinds[c.replies] = ':'
 	case "HGETALL", "HMGET", "TIME":
 		c.kinds[c.replies] = '*'
@@ -87,6 +88,9 @@ func (c *Command) Whole() *Command {
 	all.replies, all.kinds = c.replies, c.kinds
 	return all
 }
+
+// Key returns the key that the command was begun with.
+func (c *Command) Key() string { return c.key }
 
 // isUnknown reports whether the server does not know the script. Then the script was not run, and is to be sent whole,
 // which the server remembers.

@@ -24,6 +24,7 @@ type Server struct {
 	slots   chan struct{} // has an element for each connection in use besides the lane's
 	timeout time.Duration
 	large   largeKeys
+	tracker *tracker // nil if nothing is tracked
 }
 
 // NewServer returns a Server that takes its connections from pool, which has them from [Target.Dial]. It uses at most
@@ -60,6 +61,7 @@ func (s *Server) DoAll(ctx context.Context, began time.Time, c *Command) (Replie
 }
 
 func (s *Server) do(ctx context.Context, began time.Time, c *Command) (Replies, error) {
+	c.untold()
 	deadline := began.Add(s.timeout)
 	if now := time.Now(); now.Sub(began) > s.timeout/10 {
 		// Others have kept the caller waiting, and little of its time may be left. A connection that does not answer in
@@ -86,6 +88,9 @@ func (s *Server) do(ctx context.Context, began time.Time, c *Command) (Replies, 
 	}
 	if r.size() > largeCommand {
 		s.large.add(mark)
+	}
+	if c.sent != nil && err == nil && s.tracker != nil && !c.sent.pairing.valid() {
+		s.tracker.want(s.tracker.wanted, c.key)
 	}
 	return r, c.outcome(ctx, &r, err)
 }
@@ -115,6 +120,7 @@ func (l *largeKeys) add(mark uint64) { l[mark%uint64(len(l))].Store(mark) }
 
 // doAsking carries out a command on a key that is moving to this server of a cluster.
 func (s *Server) doAsking(ctx context.Context, deadline time.Time, c *Command) (Replies, error) {
+	c.untold()
 	r, err := s.doAlone(ctx, time.Time{}, deadline, c.withAsking())
 	if c.isUnknown(&r) {
 		r, err = s.doAlone(ctx, time.Time{}, deadline, c.Whole().withAsking())
@@ -208,6 +214,7 @@ func (s *Server) Probes(context.Context, time.Time) ([]Probe, error) {
 
 // Close implements [Client].
 func (s *Server) Close() error {
+	s.tracker.close()
 	s.lane.close()
 	return s.pool.Close()
 }
