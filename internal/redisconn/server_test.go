@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"io"
 	"net"
 	"os"
@@ -130,6 +129,25 @@ func TestLeavesWhoIsNotMaster(t *testing.T) {
 	}
 }
 
+// alone is a Server that takes every reply for large.
+type alone struct{ *Server }
+
+func (s alone) Do(ctx context.Context, began time.Time, c *Command) (Reply, error) {
+	takeForLarge(s.Server, c)
+	return s.Server.Do(ctx, began, c)
+}
+
+func (s alone) DoAll(ctx context.Context, began time.Time, c *Command) (Replies, error) {
+	takeForLarge(s.Server, c)
+	return s.Server.DoAll(ctx, began, c)
+}
+
+func takeForLarge(s *Server, c *Command) {
+	key, kind := c.marks()
+	s.large.add(key)
+	s.small.remove(kind)
+}
+
 // ways returns a Server that uses the lane, one that uses a connection for each command, and a Cluster.
 func ways(t *testing.T, test func(t *testing.T, client Client, server *redistest.Server)) {
 	t.Run("lane", func(t *testing.T) {
@@ -139,8 +157,7 @@ func ways(t *testing.T, test func(t *testing.T, client Client, server *redistest
 	t.Run("alone", func(t *testing.T) {
 		server := redistest.Start(t)
 		s := newServer(t, Target{Address: server.Addr}, 4, 3*time.Second)
-		s.large.add(maphash.String(largeSeed, "key"))
-		test(t, s, server)
+		test(t, alone{s}, server)
 		if s.lane.conn != nil {
 			t.Error("the lane was used")
 		}
@@ -252,7 +269,7 @@ func TestCloseWaits(t *testing.T) {
 		io.WriteString(c, "+PONG\r\n")
 	})
 	s := newServer(t, Target{Address: address}, 4, 20*time.Second)
-	s.large.add(maphash.String(largeSeed, ""))
+	takeForLarge(s, ping())
 	stays := start(s, t.Context(), time.Now(), ping())
 	<-came
 	ctx, cancel := context.WithCancel(t.Context())
@@ -354,13 +371,13 @@ func TestReplyComesTwice(t *testing.T) {
 				for _, size := range []int{1, 2 * largeCommand} {
 					proxy := redistest.NewProxy(t, server)
 					s := newServer(t, Target{Address: proxy.Addr}, 2, 3*time.Second)
-					if alone {
-						s.large.add(maphash.String(largeSeed, "key"))
-					}
 					echo := func(text string) {
 						t.Helper()
 						c := NewCommand("key", 2, "ECHO")
 						c.String(strings.Repeat(text, size))
+						if alone {
+							takeForLarge(s, c)
+						}
 						if r, err := s.Do(t.Context(), time.Now(), c); string(r.Value()) != strings.Repeat(text, size) || err != nil {
 							t.Fatalf("pause %v, alone %v: %c %.20s, %v", pause, alone, r.kind, r.text, err)
 						}
@@ -382,4 +399,35 @@ func TestReplyComesTwice(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A key that had a large reply gets a connection to itself, except for commands that are known to have small ones.
+func TestLargeReplies(t *testing.T) {
+	server := redistest.Start(t)
+	for i := range 10 {
+		server.Do(0, "HSET", "key", i, strings.Repeat("x", 2*largeCommand))
+	}
+	server.Do(0, "HSET", "key", "small", "value")
+	s := newServer(t, Target{Address: server.Addr}, 4, 3*time.Second)
+	get := func(name string, onLane bool) {
+		t.Helper()
+		c := NewCommand("key", 3, "HGET")
+		c.String("key")
+		c.String(name)
+		before := s.lane.lastUsed
+		if r, err := s.Do(t.Context(), time.Now(), c); err != nil || len(r.Value()) == 0 {
+			t.Errorf("%s: %q, %v", name, r.Value(), err)
+		}
+		if got := s.lane.lastUsed != before; got != onLane {
+			t.Errorf("%s: on the lane %v, want %v", name, got, onLane)
+		}
+	}
+	get("1", true) // unforeseen
+	get("2", false)
+	get("small", false)
+	get("small", true)
+	get("2", false)
+	server.Do(0, "HSET", "key", "small", strings.Repeat("x", 2*largeCommand))
+	get("small", true)
+	get("small", false)
 }
