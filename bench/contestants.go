@@ -41,6 +41,7 @@ var apps = map[string]func(address string) (http.Handler, error){
 	"floor":      openFloor,
 	"rueidis":    openRueidis,
 	"pycket":     openPycket,
+	"cachefor":   openCacheFor,
 	"scs":        openSCS,
 	"boj":        openBoj,
 	"rbcervilla": openRbcervilla,
@@ -213,6 +214,13 @@ type messagePage struct {
 }
 
 func openPycket(address string) (http.Handler, error) { return openPages(pycketSettings(address, 0)) }
+
+// openCacheFor answers reads from memory, for up to a second.
+func openCacheFor(address string) (http.Handler, error) {
+	settings := pycketSettings(address, 0)
+	settings.CacheFor = time.Second
+	return openPages(settings)
+}
 
 func openPages(settings pycket.Settings) (http.Handler, error) {
 	app, err := pycket.New(settings)

@@ -48,6 +48,7 @@ var workloads = []workload{
 		//   get, rueidis get   don't
 		//   rueidis cache      doesn't, and sends nothing to Redis as long as nothing changes
 		//   pycket             does, once per tenth of the idle timeout
+		//   pycket cache       does, as pycket; it sends nothing to Redis otherwise
 		//   scs                does (IdleTimeout), by writing the whole session at every request
 		//   gorilla            can't: it is called without Save (an expiry that doesn't slide), and once
 		//                      more with Save at every request, the only way to make it slide
@@ -58,6 +59,7 @@ var workloads = []workload{
 			{"rueidis get", "rueidis", "/read"},
 			{"rueidis cache", "rueidis", "/cached"},
 			{"pycket", "pycket", "/read"},
+			{cachedPycket, "cachefor", "/read"},
 			{"scs", "scs", "/read"},
 			{"gorilla+boj", "boj", "/read"},
 			{"gorilla+boj, Save", "boj", "/renew"},
@@ -121,6 +123,7 @@ var workloads = []workload{
 		entries: []entry{
 			{"get+lpop", "floor", "/page"},
 			{"pycket", "pycket", "/page"},
+			{cachedPycket, "cachefor", "/page"},
 			{"scs", "scs", "/page"},
 			{"gorilla+boj", "boj", "/page"},
 			{"gorilla+rbcervilla", "rbcervilla", "/page"},
