@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/pycket/pycket/internal/queue"
 	"github.com/pycket/pycket/internal/store"
 )
 
@@ -31,7 +33,7 @@ type request struct {
 
 	// lock is held during every operation, its round trips included: two goroutines of one request then begin one
 	// session, not two, and the headers wait for a session that is being made.
-	lock queueLock
+	lock queue.Lock
 
 	touched bool      // an operation has begun: the response depends on the cookie
 	cookies int       // how many of the request's cookies were tried
@@ -172,7 +174,10 @@ func (q *request) begin(ctx context.Context) (operation, error) {
 	op := operation{request: q, ctx: ctx, began: time.Now()}
 	err := ctx.Err()
 	if err == nil {
-		err = q.lock.lockBy(ctx, op.began.Add(q.app.settings.Redis.Timeout))
+		err = q.lock.LockBy(ctx, op.began.Add(q.app.settings.Redis.Timeout))
+	}
+	if err == os.ErrDeadlineExceeded {
+		err = fmt.Errorf("%w: other operations of the request are under way: %w", ErrUnavailable, err)
 	}
 	if err != nil {
 		return op, q.explain(err)

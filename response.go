@@ -29,8 +29,9 @@ func (w *response) owner() *request { return w.request }
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // commit adds the session's headers, once, and reports whether it has changed the browser's cookie. It waits for the
-// operations that began before it, which may need a cookie, but no longer than Timeout: see queueLock. Those that begin
-// after it find the headers sent.
+// operations that began before it, which may need a cookie. Each is over when Timeout has passed since it began, its own
+// wait included, and the lock is handed on in their order: so the headers need not choose between a response that hangs
+// and a session whose cookie is not sent. Operations that begin after it find the headers sent.
 func (w *response) commit() (cookie bool) {
 	if w.committed.Load() {
 		return false

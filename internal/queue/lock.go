@@ -1,28 +1,27 @@
-package pycket
+// Package queue has a mutex that is handed on in the order in which it was asked for.
+package queue
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"slices"
 	"sync"
 	"time"
 )
 
-// A queueLock is a mutex that is handed on in the order in which it was asked for, and that can be waited for with a
-// limit.
+// A Lock is a mutex that is handed on in the order in which it was asked for, and that can be waited for with a limit.
+// The zero Lock is unlocked.
 //
-// The order bounds a wait without a limit. Each operation of a request is over when Timeout has passed since it began,
-// its own wait included; so whoever joins the queue has the lock when Timeout has passed. The response's headers wait like
-// that: they need not choose between a response that hangs and a session whose cookie is not sent.
-type queueLock struct {
+// The order bounds a wait without a limit: if everyone else gives up or is done at a deadline that passes within some time
+// of joining the queue, whoever joins it has the lock when that time has passed.
+type Lock struct {
 	mu    sync.Mutex
 	held  bool
 	queue []chan struct{} // closed when it is their turn
 }
 
 // take takes the lock if it is free. Otherwise it joins the queue, and returns a channel that tells when its turn has come.
-func (l *queueLock) take() (turn chan struct{}) {
+func (l *Lock) take() (turn chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.held {
@@ -34,14 +33,15 @@ func (l *queueLock) take() (turn chan struct{}) {
 	return turn
 }
 
-func (l *queueLock) Lock() {
+// Lock waits for the lock.
+func (l *Lock) Lock() {
 	if turn := l.take(); turn != nil {
 		<-turn
 	}
 }
 
-// lockBy is Lock, but it gives up at a deadline, with ErrUnavailable, and when a context ends, with its error.
-func (l *queueLock) lockBy(ctx context.Context, deadline time.Time) error {
+// LockBy is Lock, but it gives up at a deadline, with [os.ErrDeadlineExceeded], and when a context ends, with its error.
+func (l *Lock) LockBy(ctx context.Context, deadline time.Time) error {
 	turn := l.take()
 	if turn == nil {
 		return nil
@@ -55,7 +55,7 @@ func (l *queueLock) lockBy(ctx context.Context, deadline time.Time) error {
 	case <-ctx.Done():
 		err = ctx.Err()
 	case <-timer.C:
-		err = fmt.Errorf("%w: other operations of the request are under way: %w", ErrUnavailable, os.ErrDeadlineExceeded)
+		err = os.ErrDeadlineExceeded
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -67,14 +67,15 @@ func (l *queueLock) lockBy(ctx context.Context, deadline time.Time) error {
 	return err
 }
 
-func (l *queueLock) Unlock() {
+// Unlock hands the lock on.
+func (l *Lock) Unlock() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.next()
 }
 
 // next hands the lock to the one that has waited longest. mu is locked.
-func (l *queueLock) next() {
+func (l *Lock) next() {
 	if len(l.queue) == 0 {
 		l.held = false
 		return

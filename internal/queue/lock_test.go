@@ -1,4 +1,4 @@
-package pycket
+package queue
 
 import (
 	"context"
@@ -15,8 +15,8 @@ import (
 )
 
 // Whoever gives up, at whatever moment, takes the lock from nobody and keeps it from nobody.
-func TestQueueLockGivenUp(t *testing.T) {
-	var l queueLock
+func TestLockGivenUp(t *testing.T) {
+	var l Lock
 	var held, had int // guarded by l
 	var gaveUp atomic.Int64
 	var wg sync.WaitGroup
@@ -24,7 +24,7 @@ func TestQueueLockGivenUp(t *testing.T) {
 		wg.Go(func() {
 			for range 500 {
 				ctx, cancel := context.WithTimeout(t.Context(), rand.N(50*time.Microsecond))
-				err := l.lockBy(ctx, time.Now().Add(rand.N(50*time.Microsecond)))
+				err := l.LockBy(ctx, time.Now().Add(rand.N(50*time.Microsecond)))
 				cancel()
 				if err != nil {
 					if !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.DeadlineExceeded) {
@@ -54,8 +54,8 @@ func TestQueueLockGivenUp(t *testing.T) {
 }
 
 // The lock is handed on in the order in which it was asked for; a goroutine that wants it again queues up again.
-func TestQueueLockOrder(t *testing.T) {
-	var l queueLock
+func TestLockOrder(t *testing.T) {
+	var l Lock
 	var order []int
 	l.Lock()
 	for i := range 8 {
