@@ -200,7 +200,7 @@ func TestSettingsAreChecked(t *testing.T) {
 		"socket":            {func(s *pycket.Settings) { s.Redis.URL = "unix://tmp/redis.sock" }, []string{"no socket", "three slashes"}},
 		"database":          {func(s *pycket.Settings) { s.Redis.DBNotifications = new(-1) }, []string{"DBNotifications is negative", "0 or greater"}},
 		"expires":           {func(s *pycket.Settings) { s.Cookies.ExpiresDays = -1 }, []string{"ExpiresDays is negative", "use 0"}},
-		"no number":         {func(s *pycket.Settings) { s.Cookies.ExpiresDays = math.NaN() }, []string{"ExpiresDays is negative or no number", "use 0"}},
+		"no number":         {func(s *pycket.Settings) { s.Cookies.ExpiresDays = math.NaN() }, []string{"ExpiresDays is negative or not a number", "use 0"}},
 		"expires late":      {func(s *pycket.Settings) { s.Cookies.ExpiresDays = 401 }, []string{"ExpiresDays is 401", "use 400 or less"}},
 		"expires never":     {func(s *pycket.Settings) { s.Cookies.ExpiresDays = math.Inf(1) }, []string{"ExpiresDays is +Inf", "use 400 or less"}},
 		"none":              {func(s *pycket.Settings) { s.Cookies.SameSite = http.SameSiteNoneMode }, []string{"SameSite=None", "SecureAlways"}},
@@ -215,8 +215,8 @@ func TestSettingsAreChecked(t *testing.T) {
 		"host and path": {func(s *pycket.Settings) {
 			s.Cookies = pycket.CookieSettings{Name: "__Host-a", Path: "/app", Secure: pycket.SecureAlways}
 		}, []string{"__Host-", "leave Domain and Path empty"}},
-		"name":          {func(s *pycket.Settings) { s.Cookies.Name = "a;b" }, []string{"cannot stand in a cookie", "use a plain token"}},
-		"name, CR LF":   {func(s *pycket.Settings) { s.Cookies.Name = "a\r\nSet-Cookie: b" }, []string{"cannot stand in a cookie"}},
+		"name":          {func(s *pycket.Settings) { s.Cookies.Name = "a;b" }, []string{"is not valid in a cookie", "use a plain token"}},
+		"name, CR LF":   {func(s *pycket.Settings) { s.Cookies.Name = "a\r\nSet-Cookie: b" }, []string{"is not valid in a cookie"}},
 		"long name":     {func(s *pycket.Settings) { s.Cookies.Name = strings.Repeat("n", 4000) }, []string{"4144 bytes", "shorter name"}},
 		"path, ;":       {func(s *pycket.Settings) { s.Cookies.Path = "/; Domain=evil.example" }, []string{"Path"}},
 		"path, LF":      {func(s *pycket.Settings) { s.Cookies.Path = "/\nX: y" }, []string{"Path"}},
@@ -270,10 +270,10 @@ func TestEveryBadSettingIsReported(t *testing.T) {
 		{"session bytes", "MaxSessionBytes", func(s *pycket.Settings) { s.MaxSessionBytes = -1 }, "MaxSessionBytes is"},
 		{"sessions", "MaxSessionsPerUser", func(s *pycket.Settings) { s.MaxSessionsPerUser = -1 }, "MaxSessionsPerUser is"},
 
-		{"name", "Name", func(s *pycket.Settings) { s.Cookies.Name = "a b" }, "Cookies.Name cannot stand"},
+		{"name", "Name", func(s *pycket.Settings) { s.Cookies.Name = "a b" }, "Cookies.Name is not valid"},
 		{"long name", "Name", func(s *pycket.Settings) { s.Cookies.Name = strings.Repeat("n", 5000) }, "Cookies.Name makes a cookie of"},
 		{"path", "Path", func(s *pycket.Settings) { s.Cookies.Path = "x" }, "Cookies.Path must"},
-		{"domain", "Domain", func(s *pycket.Settings) { s.Cookies.Domain = "a;b" }, "Cookies.Domain cannot stand"},
+		{"domain", "Domain", func(s *pycket.Settings) { s.Cookies.Domain = "a;b" }, "Cookies.Domain is not valid"},
 		{"expires", "ExpiresDays", func(s *pycket.Settings) { s.Cookies.ExpiresDays = -1 }, "Cookies.ExpiresDays is"},
 		{"secure", "Secure", func(s *pycket.Settings) { s.Cookies.Secure = 9 }, "Cookies.Secure is"},
 		{"unknown same site", "SameSite", func(s *pycket.Settings) { s.Cookies.SameSite = 9 }, "Cookies.SameSite is"},
