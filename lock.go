@@ -9,19 +9,20 @@ import (
 	"time"
 )
 
-// A queueLock is a mutex that is handed on in the order in which it was asked for, and that can be waited for with a
-// limit.
+// A queueLock is a mutex that goroutines get in the order in which they ask for it, and that they can wait for with a
+// deadline.
 //
-// The order bounds a wait without a limit. Each operation of a request is over when Timeout has passed since it began,
-// its own wait included; so whoever joins the queue has the lock when Timeout has passed. The response's headers wait like
-// that: they need not choose between a response that hangs and a session whose cookie is not sent.
+// The order also bounds a wait without a deadline. Each operation of a request ends within Timeout, including its wait,
+// so a goroutine that joins the queue gets the lock within Timeout. The response's headers wait like this, so they need
+// not choose between a response that hangs and a session whose cookie is not sent.
 type queueLock struct {
 	mu    sync.Mutex
 	held  bool
-	queue []chan struct{} // closed when it is their turn
+	queue []chan struct{} // each is closed when its turn comes
 }
 
-// take takes the lock if it is free. Otherwise it joins the queue, and returns a channel that tells when its turn has come.
+// take takes the lock if it is free. Otherwise it joins the queue, and returns a channel that is closed when its turn
+// comes.
 func (l *queueLock) take() (turn chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -73,7 +74,7 @@ func (l *queueLock) Unlock() {
 	l.next()
 }
 
-// next hands the lock to the one that has waited longest. mu is locked.
+// next hands the lock to the goroutine that has waited longest. mu is locked.
 func (l *queueLock) next() {
 	if len(l.queue) == 0 {
 		l.held = false
