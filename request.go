@@ -33,7 +33,7 @@ type request struct {
 	// session, not two, and the headers wait for a session that is being made.
 	lock queueLock
 
-	touched bool      // an operation has begun: the response depends on the cookie
+	touched bool      // by an operation: the response depends on the cookie
 	cookies int       // how many of the request's cookies were tried
 	id      *store.ID // of the session; nil if there is none
 	state   standing
@@ -325,7 +325,7 @@ func (op *operation) value(name string) ([]byte, error) {
 		if value, known := op.snapshot.lookup(name); known || op.id == nil {
 			return value, nil
 		}
-		content, o, err := op.app.store.Read(op.ctx, op.began, op.id, name, op.snapshot.begun)
+		content, o, err := op.app.store.Read(op.ctx, op.began, op.id, name, op.snapshot.asked)
 		if err != nil {
 			return nil, op.explain(err)
 		}
@@ -422,7 +422,7 @@ func (op *operation) gone() error {
 type snapshot struct {
 	whole   bool          // what is neither in content nor in known is not in the session
 	quiet   bool          // no notifications were waiting, and this request has added none since
-	begun   bool          // a value has been read
+	asked   bool          // a value has been read
 	content store.Content // if whole
 	known   []store.Field // newer than content, each name once; the value is nil if there is none
 }
@@ -443,7 +443,7 @@ func (s *snapshot) read(name string, content store.Content) {
 		*s = snapshot{whole: true, quiet: !content.Noted, content: content}
 		return
 	}
-	s.begun, s.quiet = true, !content.Noted
+	s.asked, s.quiet = true, !content.Noted
 	s.learn(store.Field{Name: name, Value: content.Value(name)})
 }
 
