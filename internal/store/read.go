@@ -53,9 +53,9 @@ func (c Content) Names() []string {
 	}
 }
 
-// Read reads a session by plain commands, which cost Redis a fraction of a script. A session is read whole, unless it
-// is known to be large. Then Read returns the value of name alone; but if again says that the caller has read another
-// value before, a session that is not too large is read whole.
+// Read reads a session by plain commands, which cost Redis a fraction of what a script does. A session is read whole,
+// unless it is known to be large. Then Read returns the value of name alone; but if again says that the caller has read
+// another value before, a session that is not too large is read whole.
 //
 // A read that finds the idle timeout due for renewal, or the id dead, takes a second round trip.
 func (s *Store) Read(ctx context.Context, began time.Time, id *ID, name string, again bool) (Content, Outcome, error) {

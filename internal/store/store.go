@@ -1,9 +1,9 @@
 // Package store keeps sessions, notifications and users' lists in Redis. It knows ids, keys, scripts and what they
 // return; it knows nothing of HTTP, and of Redis only the commands.
 //
-// An operation on a session is one script, which first checks that the id is alive, and one round trip. Reads are plain
-// commands, and check the same in Go. Operations return an [Outcome]. docs/storage.md describes the layout. Errors are
-// those of package redisconn and this package's own.
+// An operation on a session takes one round trip. It is one script, which first checks that the id is alive; or, for
+// reads, plain commands, with the same check in Go. Operations return an [Outcome]. docs/storage.md describes the
+// layout. Errors are those of package redisconn and this package's own.
 package store
 
 import (

@@ -60,7 +60,7 @@ type Binding struct {
 }
 
 // Login binds a session to a user, in one step with its new id and its values; in a cluster it takes the session's
-// place on the user's list first. What another user has left in the session is deleted. It returns the session's own
+// place on the user's list first. What another user has left in the session is deleted. Login returns the session's own
 // idle timeout, 0 if it has none. If fresh, the id is new and the session begins.
 func (s *Store) Login(ctx context.Context, began time.Time, id *ID, fresh bool, b Binding) (idle time.Duration, o Outcome, err error) {
 	hash, places := "", 0
@@ -116,8 +116,8 @@ func (s *Store) within(ctx context.Context, began time.Time) (context.Context, c
 	return context.WithDeadline(ctx, began.Add(s.config.Timeout))
 }
 
-// A login after which a list has a multiple of tidyEvery places removes the dead ones. So the list of a user who logs
-// in again and again doesn't grow without bound, and few logins take longer.
+// tidyEvery says when a login removes dead places from a list: if the list has a multiple of tidyEvery places. So the
+// list of a user who logs in again and again doesn't grow without bound, and few logins take longer.
 const tidyEvery = 64
 
 // Remember gives a session its own idle timeout.
