@@ -20,9 +20,9 @@ type Codec interface {
 
 // JSON is the default codec: encoding/json, so that values are readable in redis-cli and from other languages.
 //
-// It differs from plain encoding/json in three ways. Text that is not UTF-8 is an error instead of being changed silently;
-// store it as []byte. <, > and & are not escaped. And into an any, a map[string]any or a []any, whole numbers are decoded
-// as int (int64 or uint64 where int is too small) and only the others as float64.
+// It differs from plain encoding/json in three ways. Text that is not UTF-8 is an error instead of being changed
+// silently; store it as []byte. <, > and & are not escaped. In an any, a map[string]any or a []any, whole numbers are
+// decoded as int (int64 or uint64 where int is too small), and only others as float64.
 type JSON struct{}
 
 // Encode encodes a value as JSON.
@@ -31,8 +31,9 @@ func (JSON) Encode(value any) ([]byte, error) { return codec.EncodeJSON(value) }
 // Decode decodes JSON.
 func (JSON) Decode(data []byte, into any) error { return codec.DecodeJSON(data, into) }
 
-// Gob is the codec of encoding/gob, for Go types that JSON cannot represent. It writes whole numbers as decimal digits, so
-// that Increment stays one command, and nil as nothing. A value can only be read into its own type, not into an any.
+// Gob is the codec of encoding/gob, for Go types that JSON cannot represent. It writes whole numbers as decimal digits,
+// so that Increment stays one command, and nil as no bytes. A value can only be read into its own type, not into an
+// any.
 type Gob struct{}
 
 // Encode encodes a value as gob.
@@ -66,7 +67,7 @@ func (a *App) encode(value any) ([]byte, error) {
 	return data, nil
 }
 
-// decode decodes into a new value first: a failure leaves the target unchanged, and what the target held before is not
+// decode decodes into a new value first, so a failure leaves the target unchanged, and what the target held is not
 // mixed with what is read.
 func (a *App) decode(data []byte, into any) error {
 	if a.codec == (JSON{}) && codec.DecodePlain(data, into) {
@@ -81,7 +82,7 @@ func (a *App) decode(data []byte, into any) error {
 	return nil
 }
 
-// A decodeError says what a stored value could not be read as. The cause is there for errors.As and not in the text: a
+// A decodeError says what a stored value could not be read as. The cause is there for errors.As, but not in the text: a
 // decoder's message may quote what is stored.
 type decodeError struct {
 	target string

@@ -22,8 +22,8 @@ type CookieSettings struct {
 	// Path and Domain say where the browser sends the cookie. "" means "/" and the host that set it.
 	Path, Domain string
 
-	// ExpiresDays is how many days the browser keeps the cookie, at most 400. 0 means until the browser
-	// is closed, as in pycket for Tornado. The session itself lasts no longer than Settings.IdleTimeout.
+	// ExpiresDays is how many days the browser keeps the cookie, at most 400. 0 means until the browser is closed, as in
+	// pycket for Tornado. Without use, the session itself lasts no longer than Settings.IdleTimeout.
 	ExpiresDays float64
 
 	// Secure says when the cookie has the attribute Secure.
@@ -36,8 +36,8 @@ type CookieSettings struct {
 	// needs SecureAlways.
 	Partitioned bool
 
-	// Encrypt encrypts the cookie's value besides signing it (AES-256-CTR, then HMAC). Cookies that are
-	// only signed are then refused.
+	// Encrypt encrypts the cookie's value, in addition to signing it (AES-256-CTR, then HMAC). Cookies that are only
+	// signed are then refused.
 	Encrypt bool
 
 	// ClearSiteData makes Destroy tell the browser to drop its caches of the site and what scripts have
@@ -65,7 +65,7 @@ const (
 	maxCookieDays  = 400
 	maxCookieBytes = 4096
 
-	// minSecretBytes is the size of an HMAC-SHA256 key, such as are derived from a secret.
+	// minSecretBytes is the size of the HMAC-SHA256 keys that are derived from a secret.
 	minSecretBytes = 32
 )
 
@@ -79,8 +79,8 @@ type cookies struct {
 	length                       int // of every cookie's value
 }
 
-// newCookies checks the settings. With a fault, what it returns can't be used. The keys are derived from the keyspace
-// too, so a cookie is valid for one application's sessions only.
+// newCookies checks the settings. If there is a fault, the result can't be used. The keys also depend on the keyspace,
+// so a cookie is valid for one application's sessions only.
 func newCookies(s CookieSettings, secrets []string, keyspace string, fault *faults) *cookies {
 	c := &cookies{policy: s.Secure, lifetime: int64(math.Ceil(s.ExpiresDays * 24 * 60 * 60))}
 	c.signer.Name, c.signer.Parse = cmp.Or(s.Name, defaultCookieName), store.ParseID
@@ -117,12 +117,12 @@ func checkCookieSettings(s CookieSettings, cookie http.Cookie, fault *faults) { 
 	}
 	notAlways := s.Secure != SecureAlways
 	fault.when(math.IsNaN(s.ExpiresDays) || s.ExpiresDays < 0,
-		"Cookies.ExpiresDays is negative or no number; use 0 for a cookie that ends with the browser, or up to 400 days")
+		"Cookies.ExpiresDays is negative or not a number; use 0 for a cookie that ends with the browser, or up to 400 days")
 	fault.when(s.ExpiresDays > maxCookieDays, "Cookies.ExpiresDays is %g, and browsers cap cookies at 400 days; use 400 or less", s.ExpiresDays)
-	fault.when(!fits(cookie.Name, "", ""), "Cookies.Name cannot stand in a cookie; use a plain token, such as letters, digits and _")
+	fault.when(!fits(cookie.Name, "", ""), "Cookies.Name is not valid in a cookie; use a plain token, such as letters, digits and _")
 	fault.when(cookie.Path[0] != '/' || !fits("x", cookie.Path, ""),
-		`Cookies.Path must begin with "/" and be plain ASCII without ";" and control characters`)
-	fault.when(!fits("x", "", cookie.Domain), "Cookies.Domain cannot stand in a cookie; use a host name")
+		`Cookies.Path must begin with "/" and be plain ASCII without ";" or control characters`)
+	fault.when(!fits("x", "", cookie.Domain), "Cookies.Domain is not valid in a cookie; use a host name")
 	fault.when(s.Secure != SecureAuto && notAlways, "Cookies.Secure is neither SecureAuto nor SecureAlways; use one of them")
 	fault.when(s.SameSite < 0 || s.SameSite > http.SameSiteNoneMode,
 		"Cookies.SameSite is unknown; use http.SameSiteLaxMode, StrictMode or NoneMode")
@@ -135,7 +135,7 @@ func checkCookieSettings(s CookieSettings, cookie http.Cookie, fault *faults) { 
 		`Cookies.Name begins with __Host-, which browsers refuse unless Secure is set, Domain is not and Path is "/"; set Cookies.Secure to SecureAlways and leave Domain and Path empty`)
 }
 
-// Browsers compare the prefixes without regard to case: RFC 6265bis, section 4.1.3.
+// hasPrefixFold ignores case, as browsers do when they compare prefixes: RFC 6265bis, section 4.1.3.
 func hasPrefixFold(s, prefix string) bool {
 	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
 }
@@ -143,9 +143,9 @@ func hasPrefixFold(s, prefix string) bool {
 // maxCookies is how many correctly signed cookies of a request are tried.
 const maxCookies = 4
 
-// find returns a cookie of the request that one of the secrets has signed: the first, after skipping as many as skip
-// says. All other cookies are ignored, whatever is wrong with them; forged is one that looks like the application's, to
-// be warned of. The time it takes is linear in the header's length.
+// find returns the first correctly signed cookie that has not expired, after skipping skip of them. It ignores all
+// other cookies, whatever is wrong with them; forged is one that looks like the application's, to warn of. The time it
+// takes is linear in the header's length.
 func (c *cookies) find(header http.Header, skip int) (found *signed.Value[*store.ID], forged string) {
 	if skip >= maxCookies {
 		return nil, ""
@@ -185,7 +185,7 @@ func attributes(cookie http.Cookie) string {
 }
 
 // set returns the Set-Cookie line that gives the browser this id, for lifetime seconds or, with 0, until it is closed.
-// Max-Age alone says so, since browsers let it override Expires: RFC 6265bis, section 5.6.
+// It has no Expires, since browsers let Max-Age override that: RFC 6265bis, section 5.6.
 func (c *cookies) set(r *http.Request, id *store.ID, lifetime int64) (string, error) {
 	value, err := c.signer.Sign(id.Append(nil), lifetime)
 	if err != nil {
@@ -215,7 +215,7 @@ func (c *cookies) secure(r *http.Request) bool {
 }
 
 // dropped reports whether the browser drops the cookie because it is Secure and arrives over plain HTTP. Browsers make
-// an exception for the machine that they run on.
+// an exception for their own machine.
 func (c *cookies) dropped(r *http.Request) bool {
 	return c.policy == SecureAlways && !overTLS(r) && !isLocal(r.Host)
 }

@@ -1,4 +1,4 @@
-// Package pycket gives net/http handlers sessions and one-shot notifications, kept in Redis.
+// Package pycket gives net/http handlers sessions and one-shot notifications (flash messages), kept in Redis.
 //
 // It is the Go sibling of Python's pycket, which gave Tornado handlers self.session and
 // self.notifications. An acknowledged write is never lost, a session that was logged out never comes
@@ -23,18 +23,17 @@
 // Without a mixin, [NewSessionManager] and [NewNotificationManager] return the same managers, anywhere you
 // have the ResponseWriter and the Request.
 //
-// Operations end with the request's context, which the server cancels when the browser hangs up and when the
-// handler returns. [SessionManager.WithContext] returns the same session with another context: a service's,
-// which has its own deadline, or one for work that outlives the handler.
+// Operations end with the request's context, which the server cancels when the browser hangs up and when the handler
+// returns. [SessionManager.WithContext] returns the same session with another context, such as a service's, which has
+// its own deadline, or one for work that outlives the handler.
 //
 // # What it promises
 //
-// When a write returns nil, Redis has acknowledged it. If parallel requests of one session set different
-// names, all their writes survive; [Update] and [SessionManager.Increment] lose no change to one name. After
-// Destroy, Rotate, Login or a revoke, no request under way brings anything back under the old id: its writes
-// return [ErrGone]. A notification is handed to one request only. A request that doesn't use its session sends
-// nothing to Redis and sets no cookie. Every operation takes one round trip or none; the few exceptions are in
-// the README.
+// When a write returns nil, Redis has acknowledged it. If parallel requests of one session set different names, all
+// their writes survive; [Update] and [SessionManager.Increment] lose no change to one name. After Destroy, Rotate,
+// Login or a revoke, no request under way can bring anything back under the old id: its writes return [ErrGone]. A
+// notification is handed to one request only. A request that doesn't use its session sends nothing to Redis and sets no
+// cookie. Every operation takes at most one round trip; the README lists the exceptions.
 //
 // # Users
 //

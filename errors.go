@@ -7,8 +7,8 @@ import (
 	"github.com/pycket/pycket/internal/store"
 )
 
-// What a caller may want to decide on. Test for them with [errors.Is]: every error of this package names the operation
-// and, where there is one, the key, and wraps its cause.
+// Errors that a caller can act on. Test for them with [errors.Is]: every error of this package names the operation and
+// the key, if there is one, and wraps its cause.
 var (
 	// ErrNotBound is returned by the managers of a mixin that is not bound to a request: its handler was not made by
 	// [Handler], [HandlerFunc] or [Bind], or does not embed it.
@@ -18,10 +18,10 @@ var (
 	ErrNoApp = errors.New("the request did not come through App.Wrap: wrap the server's handler")
 
 	// ErrGone is returned by every write to a session that another request has destroyed, rotated or revoked while this
-	// one was running, or less than five seconds before it began: until then the browser may have sent it without
-	// knowing. Nothing was written, and the response sets no session cookie. After those five seconds a write starts a
-	// fresh session. A Login does so at once if the session was destroyed or revoked before the request began; Destroy
-	// then has nothing to do.
+	// one was running, or less than five seconds before it began: the browser may have sent it without knowing. Nothing
+	// was written, and the response sets no session cookie. After those five seconds a write starts a fresh session. A
+	// Login does so at once if the session was destroyed or revoked before the request began; Destroy then has nothing to
+	// do.
 	ErrGone = errors.New("the session was ended or given a new id by another request")
 
 	// ErrHeadersSent is returned when a session needs a new cookie and the response's headers are already sent. Nothing
@@ -33,12 +33,12 @@ var (
 	ErrTooLarge = store.ErrTooLarge
 
 	// ErrUnavailable is returned when Redis did not answer, or could not carry out the command, within
-	// RedisSettings.Timeout. If a write may have been carried out all the same, the message says so. A context of the
-	// caller's that ends earlier is no outage: the error is then context.Canceled or context.DeadlineExceeded instead.
+	// RedisSettings.Timeout. If a write may have been carried out all the same, the message says so. If the caller's
+	// context ends earlier, the error is context.Canceled or context.DeadlineExceeded instead.
 	ErrUnavailable = store.ErrUnavailable
 
-	// ErrMisconfigured is returned, together with ErrUnavailable, when Redis is there but set up so that pycket can't
-	// work with it: password, rights, TLS, database. Waiting does not help; the message says what does.
+	// ErrMisconfigured is returned, together with ErrUnavailable, when Redis answers, but pycket can't work with the way
+	// it is set up: password, rights, TLS, database. Waiting does not help; the message says what does.
 	ErrMisconfigured = store.ErrMisconfigured
 
 	// ErrCorrupt is returned when what is stored can't be read: not into the type that was asked for, not by this codec,

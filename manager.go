@@ -18,10 +18,10 @@ type Values map[string]any
 
 // A Manager is what [SessionManager] and [NotificationManager] have in common.
 //
-// A name may be any string, even an empty one, unless it begins with "pycket:" ([ErrReserved]). A value may be
-// anything that the codec encodes. Every operation is one round trip to Redis at most, and Redis carries it out in
-// one step; when it returns nil, Redis has acknowledged it. An operation ends with the context of the request that
-// App.Wrap was given, or with that of WithContext. Managers may be used by several goroutines of a request at once.
+// A name may be any string, even an empty one, unless it begins with "pycket:" ([ErrReserved]). A value may be anything
+// that the codec encodes. Every operation takes at most one round trip to Redis, which carries it out in one step; when
+// it returns nil, Redis has acknowledged it. An operation ends with the context of the request that App.Wrap was given,
+// or with that of WithContext. Managers may be used by several goroutines of a request at once.
 type Manager interface {
 	// Set stores a value. The first Set of a new visitor makes the session and its cookie.
 	Set(name string, value any) error
@@ -33,7 +33,7 @@ type Manager interface {
 	// can't be read into that type, the variable is unchanged. Lookup takes a notification out.
 	Lookup(name string, into any) (found bool, err error)
 
-	// Has reports whether there is a value, and leaves it.
+	// Has reports whether there is a value. It doesn't take a notification out.
 	Has(name string) (bool, error)
 
 	// Keys returns the names of all values, sorted.
@@ -87,7 +87,7 @@ func (m *manager) bound() error {
 	return nil
 }
 
-// begin begins an operation, to be ended by its method end.
+// begin begins an operation. The caller must call its end method.
 func (m *manager) begin() (operation, error) {
 	if err := m.bound(); err != nil {
 		return operation{}, err
@@ -167,9 +167,9 @@ func checkNames(names []string) error {
 // value by value. A write changes only what it names, so parallel requests don't undo each other's writes;
 // [SessionManager.Increment] and [Update] lose no change even of one value.
 //
-// A write to a session that another request has destroyed or rotated meanwhile returns [ErrGone]; to one that has
-// expired, it starts a new session under a new id. So does a [SessionManager.Login] to one that was destroyed before
-// the request began.
+// If another request has destroyed or rotated the session meanwhile, a write returns [ErrGone]. If the session has
+// expired, a write starts a new one under a new id. So does a [SessionManager.Login] if the session was destroyed
+// before the request began.
 type SessionManager struct{ manager }
 
 // NewSessionManager returns the session of a request, wherever you have the ResponseWriter and the Request. All
@@ -182,12 +182,12 @@ func NewSessionManager(w http.ResponseWriter, r *http.Request) *SessionManager {
 }
 
 // WithContext returns the same session of the same request, whose operations end with ctx instead of the request's
-// context; RedisSettings.Timeout bounds them all the same. A service passes on its own, with its deadline:
+// context; RedisSettings.Timeout bounds them all the same. A service passes its own context, which has a deadline:
 //
 //	count, err := session.WithContext(ctx).Increment("searches", 1)
 //
-// A request's context ends with its handler, and operations after that say so. Work that goes on needs one that does
-// not:
+// A request's context ends when the handler returns, and later operations return an error. Work that goes on needs
+// another context:
 //
 //	session := session.WithContext(context.WithoutCancel(ctx))
 //	go func() {
@@ -195,8 +195,8 @@ func NewSessionManager(w http.ResponseWriter, r *http.Request) *SessionManager {
 //		…
 //	}()
 //
-// It may write to a session that exists. One that would begin, or get a new id, is refused with [ErrHeadersSent], since
-// the response with its cookie is gone. What the request has read is kept: see [SessionManager.Refresh].
+// Such work may write to a session that exists. Beginning a session, or giving it a new id, returns [ErrHeadersSent],
+// since its cookie can no longer be sent. What the request has read is kept: see [SessionManager.Refresh].
 func (m *SessionManager) WithContext(ctx context.Context) *SessionManager {
 	return &SessionManager{m.withContext(ctx)}
 }
@@ -228,7 +228,7 @@ func (m *SessionManager) Lookup(name string, into any) (found bool, err error) {
 	return err == nil && plain != nil, failedOn("get", name, err)
 }
 
-// get returns a value as it is stored and as the codec has encoded it, nil if there is none.
+// get returns a value as it is stored, and as the codec encoded it; nil if there is none.
 func (m *SessionManager) get(name string, into any) (stored, plain []byte, err error) {
 	if err := errors.Join(checkName(name), checkTarget(into)); err != nil {
 		return nil, nil, err
@@ -251,7 +251,7 @@ func (m *SessionManager) Has(name string) (bool, error) {
 	return stored != nil, failedOn("has", name, err)
 }
 
-// own returns a value as it is stored, of the library's own fields too.
+// own returns a value as it is stored. The name may be one of the library's own fields.
 func (m *SessionManager) own(name string, err error) ([]byte, error) {
 	if err != nil {
 		return nil, err
@@ -334,11 +334,11 @@ func (m *SessionManager) Increment(name string, by int64) (sum int64, err error)
 	return sum, nil
 }
 
-// Update changes one value by a function of what it was, and returns what it became. A name without a value counts as
+// Update sets a value to what change returns for the current one, and returns it. A name without a value counts as
 // initial, of which change gets a copy made by the codec: initial may be shared by all visitors, and change may modify
 // what it gets. No change of another request is lost: if the value has changed meanwhile, change is called again with
-// the new one, so it must have no other effect than its result. If change returns an error, nothing is changed and
-// Update returns that error. With an error, the result is initial.
+// the new one, so it must have no effect other than its result. If change returns an error, nothing is changed and
+// Update returns that error. On any error, the value returned is initial.
 func Update[T any](s *SessionManager, name string, initial T, change func(T) (T, error)) (value T, err error) {
 	defer failingOn(&err, "update", name)
 	return update(s, name, initial, change)
@@ -370,7 +370,7 @@ func update[T any](s *SessionManager, name string, initial T, change func(T) (T,
 	}
 }
 
-// copyInto copies a value that nobody may change: by the codec, if an assignment might leave the two with memory in common.
+// copyInto copies a value, by the codec if an assignment might leave the copy sharing memory with the original.
 func copyInto[T any](a *App, into *T, value T) error {
 	kind := reflect.TypeFor[T]().Kind()
 	if kind <= reflect.Complex128 || kind == reflect.String || reflect.ValueOf(&value).Elem().IsZero() {
@@ -387,7 +387,7 @@ func copyInto[T any](a *App, into *T, value T) error {
 	return nil
 }
 
-// swap sets a value if what is stored is what was seen; otherwise it learns what is stored.
+// swap sets a value if the stored one still equals seen; otherwise it learns the stored one.
 func (m *SessionManager) swap(name string, seen []byte, value any) (swapped bool, err error) {
 	f, err := m.field(name, value)
 	if err != nil {
@@ -421,12 +421,11 @@ func (m *SessionManager) swap(name string, seen []byte, value any) (swapped bool
 	return swapped, op.err
 }
 
-// Rotate gives the session a new id, and the response sets the new cookie. Values and notifications stay; the old id is dead
-// at once. Call it when the user's rights change, so that nobody who knew the id before shares the session after
-// (session fixation); [SessionManager.Login] does it itself. Without a session Rotate does nothing: the first write
-// makes a new id anyway. If the cookie can't be sent, it does nothing and returns ErrHeadersSent. With ErrUnavailable
-// it may have been carried out all the same: try again in the same request, or the browser may be left with the id
-// that is dead.
+// Rotate gives the session a new id, and the response sets the new cookie. Values and notifications stay; the old id is
+// dead at once. Call it when the user's rights change, so that nobody who knew the old id shares the session (session
+// fixation). [SessionManager.Login] does it itself. Without a session Rotate does nothing: the first write makes a new
+// id anyway. If the cookie can't be sent, it does nothing and returns ErrHeadersSent. If it returns ErrUnavailable, it
+// may have been carried out all the same: try again in the same request, or the browser may be left with the dead id.
 func (m *SessionManager) Rotate() (err error) {
 	defer failing(&err, "rotate")
 	op, err := m.begin()
@@ -438,8 +437,8 @@ func (m *SessionManager) Rotate() (err error) {
 }
 
 // Destroy ends the session: call it at logout. Its values and notifications are deleted, the id is dead at once on
-// every server, and the response deletes the cookie, unless its headers are already sent. A Set after it, in the same
-// request, starts a new session. Without a session Destroy does nothing.
+// every server, and the response deletes the cookie, unless its headers are already sent. A later Set in the same
+// request starts a new session. Without a session Destroy does nothing.
 //
 // A browser that hangs up is logged out all the same: Destroy ignores that its context is cancelled. It is bounded by
 // RedisSettings.Timeout, and by the context's deadline if it has one.
@@ -463,7 +462,7 @@ func (m *SessionManager) Destroy() (err error) {
 }
 
 // Refresh drops what this request has read, so that the next read asks Redis again, for notifications too. It is for
-// requests that run long: event streams, websockets.
+// long requests, such as event streams and websockets.
 func (m *SessionManager) Refresh() {
 	if m.request == nil {
 		return

@@ -64,9 +64,9 @@ type (
 	notificationMixed interface{ notificationPair() *pair }
 )
 
-// Handler makes an http.Handler of a struct that embeds mixins. Each request is served by a separate copy of
-// the prototype, so no two requests share a mixin. The copy has the prototype's other fields as they are:
-// what they point to is shared, and must be safe for concurrent use.
+// Handler makes an http.Handler of a struct that embeds mixins. Each request is served by a separate copy of the
+// prototype, so no two requests share a mixin. What the prototype's other fields point to is shared, and must be safe
+// for concurrent use.
 //
 //	mux.Handle("/", pycket.Handler(Main{DB: db}))
 //
@@ -119,8 +119,8 @@ func bind(handler any, w http.ResponseWriter, r *http.Request) bool {
 	return one || other
 }
 
-// misplacedMixin says what is wrong with the mixins of a handler's type, "" if nothing is. Each must be embedded once, by
-// value, in the struct or in what it embeds. What a named pointer leads to is another struct's.
+// misplacedMixin returns what is wrong with the mixins of a handler's type, or "". Each must be embedded once, by
+// value, in the struct or in a struct that it embeds. Mixins behind a named pointer belong to another struct.
 func misplacedMixin(t reflect.Type) (fault string) {
 	met := map[reflect.Type]bool{}
 	walkMixins(t, cmp.Or(t.Name(), "struct"), true, met, func(mixin reflect.Type, path string, placed bool) {
@@ -132,7 +132,7 @@ func misplacedMixin(t reflect.Type) (fault string) {
 	return fault
 }
 
-// walkMixins finds the mixins in a type. They are placed if all fields that lead there are embedded by value.
+// walkMixins finds the mixins in a type. A mixin is placed if all fields on the path to it are embedded by value.
 func walkMixins(t reflect.Type, path string, placed bool, met map[reflect.Type]bool, found func(mixin reflect.Type, path string, placed bool)) {
 	isMixin := func(t reflect.Type) bool {
 		return t == reflect.TypeFor[SessionMixin]() || t == reflect.TypeFor[NotificationMixin]()

@@ -11,8 +11,8 @@ import (
 	"github.com/pycket/pycket/internal/store"
 )
 
-// A NotificationManager has the one-shot values of a session: what is read is taken out, and handed to one request only,
-// whatever the number of requests, processes and servers. Get one from [NotificationMixin] or [NewNotificationManager].
+// A NotificationManager is the one-shot values of a session. Reading one takes it out, so it is handed to one request
+// only, across goroutines, processes and hosts. Get one from [NotificationMixin] or [NewNotificationManager].
 //
 // Notifications live as long as their session. Setting one begins the session if there is none.
 //
@@ -58,7 +58,7 @@ func (m *NotificationManager) SetMany(values Values) error {
 	return failed("notify many", err)
 }
 
-// Lookup takes a notification out: see [Manager]. If it can't be read into that type, it is put back.
+// Lookup takes a notification out: see [Manager]. If it can't be read into the variable's type, it is put back.
 func (m *NotificationManager) Lookup(name string, into any) (found bool, err error) {
 	defer failingOn(&err, "take", name)
 	if err := checkTarget(into); err != nil {
@@ -96,8 +96,8 @@ func (m *NotificationManager) restore(f store.Field) error {
 	return op.err
 }
 
-// Peek reads a notification and leaves it. If it can't be read into the type of the variable that into points to, the
-// variable is unchanged.
+// Peek reads a notification without taking it out. If it can't be read into the type of the variable that into points
+// to, the variable is unchanged.
 func (m *NotificationManager) Peek(name string, into any) (found bool, err error) {
 	if err := checkTarget(into); err != nil {
 		return false, failedOn("peek", name, err)
@@ -112,8 +112,8 @@ func (m *NotificationManager) Peek(name string, into any) (found bool, err error
 // A getter is an operation of the store that reads a notification.
 type getter func(s *store.Store, ctx context.Context, began time.Time, id *store.ID, name string) ([]byte, store.Outcome, error)
 
-// read reads a notification. It returns the value as it is stored and, if opened is true, as the codec has encoded it;
-// nil if there is none. The caller decodes it when the request is no longer locked, since codecs run the application's
+// read reads a notification. It returns the value as it is stored and, if opened is true, as the codec encoded it; nil
+// if there is none. The caller decodes it when the request is no longer locked, since codecs run the application's
 // code.
 func (m *NotificationManager) read(name string, opened bool, get getter) (stored, plain []byte, err error) {
 	if err := checkName(name); err != nil {
@@ -138,13 +138,13 @@ func (m *NotificationManager) read(name string, opened bool, get getter) (stored
 	return stored, plain, err
 }
 
-// Has reports whether there is a notification, and leaves it: see [Manager].
+// Has reports whether there is a notification, without taking it out: see [Manager].
 func (m *NotificationManager) Has(name string) (bool, error) {
 	stored, _, err := m.read(name, false, (*store.Store).Peek)
 	return stored != nil, failedOn("has", name, err)
 }
 
-// Keys returns the names of all notifications, sorted, and leaves them: see [Manager].
+// Keys returns the names of all notifications, sorted, without taking them out: see [Manager].
 func (m *NotificationManager) Keys() (names []string, err error) {
 	defer failing(&err, "keys")
 	op, err := m.begin()
@@ -189,7 +189,7 @@ func (m *NotificationManager) Add(level, text string) error {
 }
 
 // Drain takes all queued messages out, in the order in which they were added. Each is handed to one request only.
-// Messages that can't be decoded are left out, and the error says how many.
+// Messages that can't be decoded are dropped, and the error says how many.
 func (m *NotificationManager) Drain() (messages []Message, err error) {
 	defer failing(&err, "drain")
 	queued, spoilt, cause := m.takeAll()
@@ -210,7 +210,8 @@ func (m *NotificationManager) Drain() (messages []Message, err error) {
 	return messages, nil
 }
 
-// takeAll takes the messages, as the codec has encoded them. It reports how many could not be opened, and why.
+// takeAll takes all messages out and returns them as the codec encoded them, with how many could not be opened, and
+// why.
 func (m *NotificationManager) takeAll() (queued [][]byte, spoilt int, cause error) {
 	op, err := m.begin()
 	if err != nil {

@@ -24,12 +24,12 @@ type Settings struct {
 	Redis   RedisSettings
 	Cookies CookieSettings
 
-	// IdleTimeout ends a session that has not been used for that long. 0 means 24 hours, as long as pycket for Tornado
-	// keeps its data. Writes renew it, and reads at most once per tenth of it.
+	// IdleTimeout is how long a session lasts without use. 0 means 24 hours, as in pycket for Tornado. Every write renews
+	// it; reads renew it once a tenth of it has passed.
 	IdleTimeout time.Duration
 
-	// AbsoluteTimeout ends a session that long after it began, however much it is used. 0 means never; in a cluster it
-	// means 400 days.
+	// AbsoluteTimeout is how long a session lasts in all, however much it is used. 0 means no limit; in a cluster it means
+	// 400 days.
 	AbsoluteTimeout time.Duration
 
 	// CacheFor, if it is not 0, lets reads of sessions be answered from this process's memory. Redis says what has changed,
@@ -64,7 +64,7 @@ const (
 	defaultMaxValueBytes   = 1 << 20
 	defaultMaxSessionBytes = 4 << 20
 
-	// minIdleTimeout is the shortest timeout: Redis counts milliseconds, and networks take some.
+	// minIdleTimeout is the shortest timeout: Redis counts in milliseconds, and the network takes some.
 	minIdleTimeout = time.Second
 
 	// minCacheFor is the shortest CacheFor: Redis is asked four times in that whether it is there.
@@ -73,21 +73,21 @@ const (
 	defaultCacheBytes = 32 << 20
 )
 
-// An App has what the sessions of an application share: its settings, its connections to Redis, its cookies. Make one with
-// [New] when the program starts.
+// An App holds what the sessions of an application share: its settings, its connections to Redis, its cookies. Make one
+// with [New] when the program starts.
 type App struct {
 	settings Settings
 	cookies  *cookies
 	store    *store.Store
 	codec    Codec
 	seal     *codec.Seal // if the codec is Sealed; codec is then the one inside
-	digits   bool        // what is stored of a whole number is decimal digits
+	digits   bool        // whole numbers are stored as decimal digits
 	logger   *slog.Logger
 	warnings *warnings
 }
 
-// New makes an App. It checks all settings, and its error has a sentence for every bad one that says how to fix it. It dials
-// nothing: use [App.Ping] to find out whether Redis can be used.
+// New makes an App. It checks all settings, and for each bad one its error says how to fix it. It dials nothing: use
+// [App.Ping] to find out whether Redis can be used.
 func New(s Settings) (*App, error) {
 	var fault faults
 	s.Redis.Prefix = cmp.Or(s.Redis.Prefix, defaultPrefix)
@@ -100,7 +100,7 @@ func New(s Settings) (*App, error) {
 		s.Codec = JSON{}
 	}
 	v := reflect.ValueOf(s.Codec)
-	fault.when(v.Kind() == reflect.Pointer && v.IsNil(), "Codec is a nil pointer of type %T; use a codec that was made, or nil for JSON", s.Codec)
+	fault.when(v.Kind() == reflect.Pointer && v.IsNil(), "Codec is a nil pointer of type %T; use a pointer that is not nil, or no codec for JSON", s.Codec)
 	fault.when(s.MaxValueBytes < 0, "MaxValueBytes is %d; use a positive number of bytes, or 0 for %d", s.MaxValueBytes, defaultMaxValueBytes)
 	fault.when(s.MaxSessionBytes < 0, "MaxSessionBytes is %d; use a positive number of bytes, or 0 for %d", s.MaxSessionBytes, defaultMaxSessionBytes)
 	fault.when(s.IdleTimeout < minIdleTimeout, "IdleTimeout is %v; use %v or more, or 0 for %v", s.IdleTimeout, minIdleTimeout, defaultIdleTimeout)
@@ -137,21 +137,21 @@ func New(s Settings) (*App, error) {
 	return a, nil
 }
 
-// faults are what is wrong with settings: a sentence each, which says how to fix it.
+// faults are the bad settings: one error each, which says how to fix it.
 type faults []error
 
-// when notes a fault if bad is true.
+// when adds a fault if bad is true.
 func (f *faults) when(bad bool, format string, args ...any) {
 	if bad {
 		*f = append(*f, failed("new", fmt.Errorf(format, args...)))
 	}
 }
 
-// Wrap gives requests their sessions: everything that uses a session must be served through it. What doesn't use one pays
-// next to nothing and never touches Redis.
+// Wrap gives requests their sessions: every handler that uses a session must be served through it. A request that
+// doesn't use its session costs next to nothing and never touches Redis.
 //
-// A request that comes through Wrap twice, as with a router inside another, still has one session. Inside the Wrap of
-// another App, a handler gets the session of the innermost.
+// A request that comes through Wrap twice, as with a router inside another, still has one session. If the Wraps of
+// several Apps are nested, a handler gets the session of the innermost.
 func (a *App) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if q := a.requestOf(w, r); q != nil {
@@ -194,7 +194,7 @@ func (a *App) CacheStats() CacheStats {
 }
 
 // Close waits for operations under way, which end within RedisSettings.Timeout, and closes the connections to Redis.
-// Operations after it return [ErrUnavailable].
+// Later operations return [ErrUnavailable].
 func (a *App) Close() error {
 	return failed("close", a.store.Close())
 }

@@ -164,7 +164,7 @@ func badSettings() (list []badSetting) {
 	add("sessions", "MaxSessionsPerUser", func(s *pycket.Settings) { s.MaxSessionsPerUser = -1 }, "MaxSessionsPerUser is")
 
 	for _, name := range []string{"a b", "a;b", "a=b", "a,b", `a"b`, "a\r\nSet-Cookie: b"} {
-		cookie("name "+name, "Name", func(c *pycket.CookieSettings) { c.Name = name }, "Cookies.Name cannot stand in a cookie", "use a plain token")
+		cookie("name "+name, "Name", func(c *pycket.CookieSettings) { c.Name = name }, "Cookies.Name is not valid in a cookie", "use a plain token")
 	}
 	cookie("long name", "Name", func(c *pycket.CookieSettings) { c.Name = strings.Repeat("n", 4096-144+1) }, "Cookies.Name makes a cookie of 4097 bytes", "shorter name")
 	for _, name := range []string{"__Secure-a", "__secure-a"} {
@@ -184,10 +184,10 @@ func badSettings() (list []badSetting) {
 		cookie("path "+path, "Path", func(c *pycket.CookieSettings) { c.Path = path }, `Cookies.Path must begin with "/"`)
 	}
 	for _, domain := range []string{"a;b", "a.example; Secure", "a.example\r"} {
-		cookie("domain "+domain, "Domain", func(c *pycket.CookieSettings) { c.Domain = domain }, "Cookies.Domain cannot stand", "a host name")
+		cookie("domain "+domain, "Domain", func(c *pycket.CookieSettings) { c.Domain = domain }, "Cookies.Domain is not valid in a cookie", "a host name")
 	}
 	cookie("expires", "ExpiresDays", func(c *pycket.CookieSettings) { c.ExpiresDays = -1 }, "Cookies.ExpiresDays is negative", "use 0")
-	cookie("no number", "ExpiresDays", func(c *pycket.CookieSettings) { c.ExpiresDays = math.NaN() }, "Cookies.ExpiresDays is negative or no number", "use 0")
+	cookie("no number", "ExpiresDays", func(c *pycket.CookieSettings) { c.ExpiresDays = math.NaN() }, "Cookies.ExpiresDays is negative or not a number", "use 0")
 	cookie("expires late", "ExpiresDays", func(c *pycket.CookieSettings) { c.ExpiresDays = 400.001 }, "Cookies.ExpiresDays is 400.001", "use 400 or less")
 	cookie("expires never", "ExpiresDays", func(c *pycket.CookieSettings) { c.ExpiresDays = math.Inf(1) }, "Cookies.ExpiresDays is +Inf", "use 400 or less")
 	cookie("secure", "Secure", func(c *pycket.CookieSettings) { c.Secure = 9 }, "Cookies.Secure is neither", "SecureAuto")

@@ -35,12 +35,12 @@ type RedisSettings struct {
 	// each other's cookies.
 	Prefix string
 
-	// MaxConnections is the largest number of open connections to Redis; in a cluster, to each server. 0 means 64. Few
-	// are used: the commands of many requests share one, and only what is large, or may be, gets one to itself, and waits
-	// for it if all are in use.
+	// MaxConnections is the largest number of open connections to Redis; in a cluster, to each server. 0 means 64. Few are
+	// used, since requests share one. A large command, and any command on a session that has had a large command or reply,
+	// uses another, and waits if all are in use.
 	MaxConnections int
 
-	// Timeout bounds every operation, waiting and dialing included. For operations on all sessions of a user it applies
+	// Timeout bounds every operation, including waiting and dialing. For operations on all sessions of a user it applies
 	// to each batch of 1,000. 0 means 3 seconds.
 	Timeout time.Duration
 }
@@ -51,7 +51,7 @@ const (
 	defaultTimeout        = 3 * time.Second
 )
 
-// checkRedis checks the settings and fills in defaults.
+// checkRedis checks the settings and fills in the defaults.
 func checkRedis(s *RedisSettings, fault *faults) redisTarget {
 	fault.when(s.Timeout < 0, "Redis.Timeout is %v; use a positive duration, or 0 for %v", s.Timeout, defaultTimeout)
 	fault.when(s.MaxConnections < 0, "Redis.MaxConnections is %d; use a positive number, or 0 for %d", s.MaxConnections, defaultMaxConnections)
@@ -85,12 +85,12 @@ func checkCluster(s *RedisSettings, target redisTarget, fault *faults) {
 	fault.when(target.Network == "unix" || target.named,
 		"Redis.URL names a server, and Redis.Cluster others; put all into Cluster, and only user, password and scheme into the URL, as in rediss://user:password@")
 	fault.when(isOther(target.db) || isOther(s.DBSessions) || isOther(s.DBNotifications),
-		"Redis.Cluster is set, and a database other than 0, which a cluster does not have; omit the databases")
+		"Redis.Cluster is set, and so is a database other than 0, which a cluster does not have; omit the databases")
 	fault.when(strings.Contains(s.Prefix, "{"),
 		"Redis.Prefix has a brace, and Redis.Cluster is set; omit the brace: what is in braces decides which server a key is on, and that must be the session's handle")
 	fault.when(s.MaxConnections == 1,
-		"Redis.MaxConnections is 1; a cluster takes 2 or more to each server, since a key that moves between servers takes a connection to itself")
-	for i, seed := range s.Cluster { // which may hold a password, in the wrong place
+		"Redis.MaxConnections is 1; a cluster needs 2 or more to each server, since a command on a key that moves between servers uses another")
+	for i, seed := range s.Cluster { // not quoted, since it may hold a password by mistake
 		host, port, err := net.SplitHostPort(seed)
 		fault.when(err != nil || host == "" || port == "", "Redis.Cluster[%d] is not an address; use host:port", i)
 	}

@@ -16,9 +16,9 @@ import (
 	"github.com/pycket/pycket/internal/store"
 )
 
-// A request is what the library knows of one request. It is the one owner of the session's id and of what was read of
-// the session; both managers, and every mixin, are views of it, so they share one id and one Set-Cookie. It is its own
-// context, and the response's writer, so that an untouched request costs two allocations.
+// A request is the state of one HTTP request. It alone owns the session's id and what was read of the session; both
+// managers, and every mixin, are views of it, so they share one id and one Set-Cookie. It is also the request's context
+// and the response's writer, so that an untouched request costs two allocations.
 type request struct {
 	context.Context
 	response
@@ -35,21 +35,20 @@ type request struct {
 	// session, not two, and the headers wait for a session that is being made.
 	lock queue.Lock
 
-	touched bool      // an operation has begun: the response depends on the cookie
+	touched bool      // by an operation: the response depends on the cookie
 	cookies int       // how many of the request's cookies were tried
 	id      *store.ID // of the session; nil if there is none
 	state   standing
 	late    bool // a session of one of its cookies ended so late that no write may start another
 	before  bool // it ended before this request began, though: a Login may start another
 
-	// tried is the id of a rotation of which this request was not told what became, and triedFor what its cookie's
-	// lifetime would be: after a Login, it depends on what is stored. trying means that the id is now taken for the
-	// session's.
+	// tried is the new id of a rotation whose result this request doesn't know, and triedFor the lifetime of its cookie,
+	// which after a Login depends on what is stored. trying means that the request now uses it as the session's id.
 	tried    *store.ID
 	triedFor int64
 	trying   bool
 
-	// mark names this request in the marks of the sessions that it destroys, so that it knows its own.
+	// mark is the token in the marks of the sessions that this request destroys, by which it recognizes them.
 	mark string
 
 	snapshot snapshot
@@ -82,7 +81,7 @@ const (
 
 type requestKey struct{}
 
-// within is a context in which a request is found: by requestKey, whatever its App, and by its App.
+// within is a context in which a request can be found, by requestKey (whatever its App) and by its App.
 type within struct {
 	context.Context
 	request *request
@@ -108,8 +107,8 @@ func requestOf(w http.ResponseWriter, r *http.Request) *request {
 	return ownerOf(w, func(*request) bool { return true })
 }
 
-// requestOf finds the state that a request already has, where Wrap is inside Wrap; another App's may be between them.
-// A context alone does not make it the same request: a handler may serve others with its own.
+// requestOf finds the state that an outer Wrap of the same App has made, even if another App's Wrap is in between. The
+// same context doesn't make it the same request: a handler may serve other requests with its own context.
 func (a *App) requestOf(w http.ResponseWriter, r *http.Request) *request {
 	if q := ownerOf(w, func(q *request) bool { return q.app == a }); q != nil {
 		return q
@@ -136,7 +135,7 @@ func ownerOf(w http.ResponseWriter, fits func(*request) bool) *request {
 	return nil
 }
 
-// end is called when the handler has returned. It may have written nothing.
+// end is called when the handler has returned, which may have written nothing.
 func (q *request) end() {
 	q.commit()
 	q.over.Store(true)
@@ -161,15 +160,15 @@ type operation struct {
 	ctx   context.Context
 	began time.Time
 
-	login  bool // it may start a session after one that ended before
-	fresh  bool // what is tried begins a session
+	login  bool // it may start a session after one that ended before the request began
+	fresh  bool // the write begins a session
 	tries  int
 	done   bool // it has found the session alive
 	err    error
-	sealed []store.Field // as they were last tried
+	sealed []store.Field // what was last written
 }
 
-// begin begins an operation. Its time counts from before it has the lock.
+// begin begins an operation. Its timeout includes the wait for the lock.
 func (q *request) begin(ctx context.Context) (operation, error) {
 	op := operation{request: q, ctx: ctx, began: time.Now()}
 	err := ctx.Err()
@@ -191,7 +190,7 @@ func (q *request) begin(ctx context.Context) (operation, error) {
 
 func (op *operation) end() { op.lock.Unlock() }
 
-// explain says of an operation's error that the request has ended, if that is why its context was cancelled.
+// explain adds to an operation's error that the request has ended, if that is why its context was cancelled.
 func (q *request) explain(err error) error {
 	if q.over.Load() && q.Context.Err() != nil && errors.Is(err, context.Canceled) {
 		return fmt.Errorf("the request has ended: %w", err)
@@ -199,8 +198,8 @@ func (q *request) explain(err error) error {
 	return err
 }
 
-// nextCookie takes the session of the request's next cookie that one of the secrets has signed, if there is one. A
-// browser may send several of one name: see docs/security.md.
+// nextCookie goes on to the session of the next correctly signed cookie, if there is one. A browser may send several of
+// one name: see docs/security.md.
 func (q *request) nextCookie() {
 	q.id, q.lifetime = nil, q.app.cookies.lifetime
 	found, forged := q.app.cookies.find(q.http.Header, q.cookies)
@@ -213,15 +212,15 @@ func (q *request) nextCookie() {
 	}
 }
 
-// underWay is how long after the end of an id requests may still arrive that the browser sent before it knew. Until then,
-// a browser that never got its new cookie can't have another, except by a login after its session was destroyed.
+// underWay is how long after the end of an id a request may still arrive that the browser sent without knowing. Until
+// then, a browser that never got its new cookie can't get another, except by a login after its session was destroyed.
 const underWay = 5 * time.Second
 
-// tick is how exactly scripts tell the time.
+// tick is the precision of the times that scripts return.
 const tick = time.Millisecond
 
-// settle notes what an operation has found. It reports whether the session is alive. If it isn't, the request goes on
-// with another id that it may have, or without a session.
+// settle records an operation's outcome and reports whether the session is alive. If it isn't, the request goes on with
+// another id if it has one, or without a session.
 func (q *request) settle(o store.Outcome) bool {
 	switch {
 	case o.State == store.Alive:
@@ -240,12 +239,12 @@ func (q *request) settle(o store.Outcome) bool {
 	return false
 }
 
-// dead notes that the session is not alive.
+// dead records that the session is not alive.
 //
-// A session that expired by itself, or ended before this request was sent, may be followed by another. If it ended
+// A session that has expired, or that ended before this request was sent, may be followed by another. If it ended
 // later, the browser has a newer cookie by now, and this request's writes must fail. So must those of a request that
-// has seen the session alive, or began before the oldest mark that Redis may still have: it can't tell. With several
-// cookies, one such session is enough.
+// has seen the session alive, or that is older than any mark: it can't tell. With several cookies, one such session is
+// enough.
 func (q *request) dead(o store.Outcome) {
 	age, wasAlive := time.Since(q.began), q.state == alive
 	q.tried, q.trying, q.renew = nil, false, false
@@ -269,7 +268,7 @@ func (q *request) dead(o store.Outcome) {
 	}
 }
 
-// destroyed notes that this request has ended the session.
+// destroyed records that this request has ended the session.
 func (q *request) destroyed() {
 	q.id, q.state, q.lifetime = nil, unknown, q.app.cookies.lifetime
 	q.tried, q.trying, q.renew = nil, false, false
@@ -280,7 +279,7 @@ func (q *request) destroyed() {
 // asks reports whether there is an id to ask about.
 func (op *operation) asks() bool { return op.id != nil && !op.done && op.err == nil }
 
-// heard notes what came of asking.
+// heard records the answer.
 func (op *operation) heard(o store.Outcome, err error) {
 	if err != nil {
 		op.err = op.explain(err)
@@ -289,11 +288,11 @@ func (op *operation) heard(o store.Outcome, err error) {
 	op.done = op.settle(o)
 }
 
-// maxTries bounds how often a write is tried: once for each cookie, whose sessions may all have ended, and then under a
-// new id, and another if that is in use.
+// maxTries bounds how often a write is tried: once for each cookie, since all their sessions may have ended, then under
+// a new id, and under another if that is in use.
 const maxTries = maxCookies + 3
 
-// next reports whether a write is to be tried, under op.id, which is new if op.fresh.
+// next reports whether to try a write under op.id, which is new if op.fresh.
 func (op *operation) next() bool {
 	if op.done || op.err != nil {
 		return false
@@ -313,7 +312,7 @@ func (op *operation) next() bool {
 	return op.err == nil
 }
 
-// wrote notes what became of a write.
+// wrote records the result of a write.
 func (op *operation) wrote(o store.Outcome, err error) {
 	if op.fresh && (err != nil || o.State != store.Alive) {
 		op.id = nil
@@ -328,13 +327,13 @@ func (op *operation) wrote(o store.Outcome, err error) {
 	}
 }
 
-// value finds a value in the snapshot, which is read if it must be. It is nil if there is none.
+// value returns a value, nil if there is none. It reads the session if the value is not in the snapshot.
 func (op *operation) value(name string) ([]byte, error) {
 	for {
 		if value, known := op.snapshot.lookup(name); known || op.id == nil {
 			return value, nil
 		}
-		content, o, err := op.app.store.Read(op.ctx, op.began, op.id, name, op.snapshot.begun)
+		content, o, err := op.app.store.Read(op.ctx, op.began, op.id, name, op.snapshot.asked)
 		if err != nil {
 			return nil, op.explain(err)
 		}
@@ -378,7 +377,7 @@ func (op *operation) rotate() error {
 	return op.gone() // without a session there is nothing to do: the first write makes a new id anyway
 }
 
-// rotation returns the id for a rotation: the same again if this request was not told what became of the last.
+// rotation returns the id for a rotation: that of the last one if its result is not known.
 func (q *request) rotation() *store.ID {
 	if q.tried != nil {
 		return q.tried
@@ -390,8 +389,8 @@ func (q *request) rotated(next *store.ID) {
 	q.id, q.tried, q.cookie = next, nil, setCookie
 }
 
-// destroy ends the session. Only the request that has ended it deletes the cookie: of any other, it might be the cookie
-// of a newer session.
+// destroy ends the session. Only the request that ended it deletes the cookie: any other might delete the cookie of a
+// newer session.
 func (op *operation) destroy() error {
 	if op.mark == "" {
 		op.mark = rand.Text()
@@ -405,7 +404,7 @@ func (op *operation) destroy() error {
 	for op.id != nil {
 		o, err := op.app.store.Destroy(op.ctx, op.began, op.id, op.mark)
 		switch {
-		case errors.Is(err, ErrCorrupt): // the key is not a session's: leave it, and let the browser go
+		case errors.Is(err, ErrCorrupt): // the key is not a session's: leave it, and delete the cookie
 			op.destroyed()
 		case err != nil:
 			return op.explain(err)
@@ -431,7 +430,7 @@ func (op *operation) gone() error {
 type snapshot struct {
 	whole   bool          // what is neither in content nor in known is not in the session
 	quiet   bool          // no notifications were waiting, and this request has added none since
-	begun   bool          // something of it was read
+	asked   bool          // a value has been read
 	content store.Content // if whole
 	known   []store.Field // newer than content, each name once; the value is nil if there is none
 }
@@ -446,13 +445,13 @@ func (s *snapshot) lookup(name string) (value []byte, known bool) {
 	return s.content.Value(name), true
 }
 
-// read notes what was read when the value of name was asked for.
+// read records what a read for the value of name has returned.
 func (s *snapshot) read(name string, content store.Content) {
 	if content.Whole {
 		*s = snapshot{whole: true, quiet: !content.Noted, content: content}
 		return
 	}
-	s.begun, s.quiet = true, !content.Noted
+	s.asked, s.quiet = true, !content.Noted
 	s.learn(store.Field{Name: name, Value: content.Value(name)})
 }
 

@@ -48,7 +48,7 @@ func (w *response) commit() (cookie bool) {
 	return q.cookie != keepCookie
 }
 
-// headers writes what the response owes to the session.
+// headers adds the session's headers.
 func (op *operation) headers(h http.Header) {
 	if !op.touched {
 		return
@@ -78,8 +78,8 @@ func (op *operation) headers(h http.Header) {
 	case deleteCookie:
 		line = op.app.cookies.delete(op.http)
 		if op.app.settings.Cookies.ClearSiteData {
-			// Caches and what scripts have stored (https://www.w3.org/TR/clear-site-data/). Cookies are not named: one
-			// may just be set.
+			// Caches and what scripts have stored (https://www.w3.org/TR/clear-site-data/). Not cookies: one may just have been
+			// set.
 			h.Set("Clear-Site-Data", `"cache", "storage"`)
 		}
 	}
@@ -96,8 +96,9 @@ func (q *request) lifetimeFor(idle time.Duration) int64 {
 }
 
 // due reports whether the browser should be given its cookie again: Remember has changed its lifetime, or more than a
-// tenth of that has passed. The session was found alive, but another request may have rotated it since, and its cookie
-// must not be replaced: so Redis is asked once more. Nor must the newer cookie of another session: see dead.
+// tenth of that has passed. The session was found alive, but another request may have rotated it since, and the new
+// cookie must not be replaced, so due asks Redis once more. Nor must the newer cookie of another session be replaced:
+// see dead.
 func (op *operation) due() bool {
 	if op.state != alive || op.id == nil {
 		return false
@@ -111,13 +112,13 @@ func (op *operation) due() bool {
 	if err == nil && o.State == store.Rotated {
 		err = errNewID
 	}
-	if renew && err != nil && !errors.Is(err, context.Canceled) { // no browser is left to get it
+	if renew && err != nil && !errors.Is(err, context.Canceled) { // then no browser is waiting
 		op.app.warnings.forgotten(err)
 	}
 	return still
 }
 
-var errNewID = errors.New("another request has given the session a new id meanwhile, and its cookie stays")
+var errNewID = errors.New("another request has given the session a new id meanwhile, whose cookie must stay")
 
 func addVary(h http.Header) {
 	for _, line := range h["Vary"] {
@@ -130,8 +131,8 @@ func addVary(h http.Header) {
 	h.Add("Vary", "Cookie")
 }
 
-// forbidSharedCaching keeps a response that carries a cookie out of every cache but the browser's. What the handler said
-// is kept if it is at least as strict.
+// forbidSharedCaching keeps a response that carries a cookie out of every cache but the browser's. It keeps what the
+// handler has set if that has no-store or private.
 func forbidSharedCaching(h http.Header) {
 	for _, line := range h["Cache-Control"] {
 		for directive := range strings.SplitSeq(line, ",") {
@@ -174,7 +175,7 @@ func (w *response) FlushError() error {
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
-// canFlush reports whether http.ResponseController finds something to flush w by. If it doesn't, no headers are sent.
+// canFlush reports whether http.ResponseController can flush w. If it can't, it sends no headers.
 func canFlush(w http.ResponseWriter) bool {
 	for {
 		if own, ok := w.(interface{ owner() *request }); ok { // of another App, which has FlushError in any case
@@ -192,12 +193,13 @@ func canFlush(w http.ResponseWriter) bool {
 	}
 }
 
-// hijack warns of a session whose cookie the handler would have to send itself, from Header. After WriteHeader, which
-// websocket libraries should call first, there is none. If hijack fails, the handler may still respond as usual.
+// hijack warns if the session has a new cookie, which the handler would have to send itself, from Header. A handler
+// that has called WriteHeader, as websocket libraries should, has sent it. If hijack fails, the handler may still
+// respond as usual.
 func (w *response) hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buffer, err := w.ResponseWriter.(http.Hijacker).Hijack()
 	if err == nil && w.commit() {
-		w.request.app.logger.Warn("pycket: a connection is hijacked before the session's new cookie was sent: call WriteHeader first, or send Header()'s Set-Cookie")
+		w.request.app.logger.Warn("pycket: a connection was hijacked before the session's new cookie was sent: call WriteHeader first, or send Header()'s Set-Cookie")
 	}
 	return conn, buffer, err
 }
@@ -212,9 +214,9 @@ func (w *response) push(target string, options *http.PushOptions) error {
 }
 
 // A handler finds out what its writer can do by asserting interfaces, so the writer must have exactly those of the
-// server's. These are the sets that net/http's writers and common middleware have; of any other set a subset is offered,
-// and http.ResponseController reaches the rest. They are the request itself under other method sets, and cost no
-// allocation.
+// server's. These types have the sets that net/http's writers and common middleware have. For any other set the writer
+// has a subset, and http.ResponseController reaches the rest. They are the request itself with other method sets, and
+// cost no allocation.
 type (
 	plainWriter     request
 	flushWriter     request // httptest.ResponseRecorder, most middleware

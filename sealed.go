@@ -9,12 +9,12 @@ import (
 	"github.com/pycket/pycket/internal/store"
 )
 
-// Sealed is a codec that encrypts what another codec encodes (nil means [JSON]), so that nobody who can read Redis can
-// read values, and nobody who can write Redis can change a value or move it to another name or session. It uses
+// Sealed returns a codec that encrypts what inner encodes (nil means [JSON]). Someone who can read Redis can't read the
+// values, and someone who can write to Redis can't change a value or move it to another name or session. It uses
 // XChaCha20-Poly1305. Names are not encrypted.
 //
-// The first secret seals, all open: to change it, put a new one in front, and keep the old one as long as sessions live.
-// Secrets are 32 random bytes or more, as those of Settings.Secrets, and may be the same: keys are derived by HKDF-SHA256
+// The first secret seals, all open: to change it, put a new one in front, and keep the old one as long as sessions
+// live. Each is 32 random bytes or more. They may be those of Settings.Secrets, since keys are derived by HKDF-SHA256
 // for this purpose alone.
 //
 // Increment is then a compare-and-set, since Redis can't add to what it can't read.
@@ -37,8 +37,8 @@ func Sealed(inner Codec, secrets ...string) (Codec, error) {
 	return &sealed{inner, seal}, failed("sealed", err)
 }
 
-// A sealed is the codec that Sealed returns. An App looks inside it, to seal every value for the place where it is
-// stored; the methods, for others, seal for no place.
+// A sealed is the codec that Sealed returns. An App uses what is inside it, to seal every value for the place where it
+// is stored; the methods seal for no place.
 type sealed struct {
 	codec Codec
 	seal  *codec.Seal
@@ -62,7 +62,7 @@ func (s *sealed) Decode(data []byte, into any) error {
 	return s.codec.Decode(plain, into)
 }
 
-// A valueKind is what a stored value is, which is part of its place.
+// A valueKind is the kind of a stored value, which is part of its place.
 type valueKind byte
 
 const (
@@ -76,7 +76,7 @@ func (q *request) place(kind valueKind, name string) []byte {
 	return append(append([]byte{byte(kind)}, q.id.Handle...), name...)
 }
 
-// seal seals values for the operation's session, if the codec is Sealed. They are in op.sealed too.
+// seal seals values for the operation's session, if the codec is Sealed, and keeps them in op.sealed.
 func (op *operation) seal(kind valueKind, fields []store.Field) []store.Field {
 	op.sealed = fields
 	if op.app.seal != nil {
@@ -88,7 +88,7 @@ func (op *operation) seal(kind valueKind, fields []store.Field) []store.Field {
 	return op.sealed
 }
 
-// open returns what the codec has encoded of a stored value.
+// open returns a stored value as the codec encoded it.
 func (op *operation) open(kind valueKind, name string, stored []byte) ([]byte, error) {
 	if op.app.seal == nil {
 		return stored, nil

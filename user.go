@@ -14,20 +14,20 @@ import (
 
 // A SessionInfo is what a user may know of one of their sessions: "your devices".
 type SessionInfo struct {
-	// Handle names the session. It stays the same for the session's life and lets nobody in: it may be in a form.
-	// When you get one from a browser, check that it is among the user's own.
+	// Handle names the session. It stays the same for the session's life and opens nothing, so it may be in a form.
+	// Check that a handle from a browser is among the user's own.
 	Handle string
 
 	Created  time.Time // when the session began
 	LastSeen time.Time // when it was last used, to within a tenth of its idle timeout
 	SignedIn time.Time // when the user was authenticated, by Login; zero if never
 
-	UserAgent string // of the browser, when the user was first bound to the session
+	UserAgent string // of the browser, when the session was first bound to the user
 	Current   bool   // it is the session of the request whose context was given
 }
 
 const (
-	// maxUser bounds a user's name, and maxAgent what is kept of a user agent, in bytes.
+	// maxUser bounds a user's name, and maxAgent the part of a user agent that is kept, in bytes.
 	maxUser  = 1024
 	maxAgent = 256
 )
@@ -39,21 +39,21 @@ var (
 )
 
 // Login binds the session to a user who has just proved who they are: the new id, the user, the values and the time of
-// authentication are one step and one round trip. In a cluster there are two, of which the first only announces the
-// session to the user's list; every 64th login of a user takes two more, to tidy that list. If the new cookie can't be
+// authentication are one step and one round trip. In a cluster it takes two, the first to put the session on the user's
+// list. Every 64th login of a user takes two more, to remove dead sessions from the list. If the new cookie can't be
 // sent, Login does nothing and returns ErrHeadersSent. With Settings.MaxSessionsPerUser, the user's oldest sessions end
-// if there are more now.
+// if there are now more.
 //
-// What another user has left in the session, values and notifications, is deleted in the same step. What a stranger has
-// left stays, since that is the cart; so does what the same user has left.
+// Values and notifications that another user left in the session are deleted in the same step. Those of a stranger
+// stay, since they are the cart, and so do those of the same user.
 //
 // If the session was destroyed or revoked before this request began, by Redis's clock, Login starts a fresh one under a
-// new id, with nothing of the old: the user has just proved who they are. If that happened while this request was under
-// way, or if another request has given the session a new id less than five seconds before this one began or since, Login
-// returns ErrGone as every write does.
+// new id, with nothing of the old one: the user has just proved who they are. If that happened after this request
+// began, or if another request rotated the session after it began or less than five seconds before, Login returns
+// ErrGone as every write does.
 //
-// What [SessionManager.Remember] has set stays if the same user logs in again, and if a stranger who logs in now has
-// called it in the same request. Otherwise it ends: it was for whoever used this browser before.
+// Login cancels an earlier [SessionManager.Remember], which was for whoever used this browser before, unless the same
+// user logs in again, or the same request called Remember and the session had no user.
 func (m *SessionManager) Login(user string, values Values) error {
 	if user == "" {
 		return failed("login", errNoUser)
@@ -61,10 +61,10 @@ func (m *SessionManager) Login(user string, values Values) error {
 	return failed("login", m.bind(user, values, true))
 }
 
-// SetUser binds the session to a user without a login: its id stays, and it has no time of authentication. An empty name
-// frees it of its user. What the user who had the session has left, values and notifications, is deleted in the same
-// step. Requests under way may still write, since the id stays: prefer [SessionManager.Login] to change users, and
-// [SessionManager.Destroy] to leave one.
+// SetUser binds the session to a user without a login: its id stays, and another user has no time of authentication. An
+// empty name unbinds it. Values and notifications that another user left in the session are deleted in the same step.
+// Requests under way may still write, since the id stays: prefer [SessionManager.Login] to change users, and
+// [SessionManager.Destroy] to log one out.
 func (m *SessionManager) SetUser(user string) error {
 	return failed("set user", m.bind(user, nil, false))
 }
@@ -83,7 +83,7 @@ func (m *SessionManager) bind(user string, values Values, login bool) error {
 	}
 	defer op.end()
 	if user == "" && op.id == nil {
-		return op.gone() // none is made for nobody
+		return op.gone() // no session is made without a user
 	}
 	if login && op.id != nil && op.committed.Load() {
 		return op.app.warnings.headersSent()
@@ -119,10 +119,10 @@ func (m *SessionManager) bind(user string, values Values, login bool) error {
 		}
 		op.cookie, op.lifetime, op.renew = setCookie, op.lifetimeFor(idle), false
 	}
-	op.snapshot = snapshot{} // Redis has set the time
+	op.snapshot = snapshot{} // Redis has set the time of authentication
 	op.snapshot.learn(op.sealed...)
 	if login {
-		// The login has been done: what goes wrong now is left to the next.
+		// The login has succeeded. If this fails, the next login tries again.
 		if err := op.app.store.Limit(op.ctx, op.began, user, op.id.Handle); err != nil {
 			op.app.logger.Warn("pycket: a user may have more sessions than Settings.MaxSessionsPerUser until the next login", "error", err)
 		}
@@ -130,26 +130,26 @@ func (m *SessionManager) bind(user string, values Values, login bool) error {
 	return nil
 }
 
-// User returns the user whom the session is bound to, "" if there is none.
+// User returns the user that the session is bound to, or "".
 func (m *SessionManager) User() (string, error) {
 	user, err := m.own(store.UserField, nil)
 	return string(user), failed("user", err)
 }
 
-// AuthTime returns when the user was authenticated, by the last Login of this session; the zero time if never. If that is
-// long ago, ask for the password again before something that matters.
+// AuthTime returns when the user was authenticated, by the last Login of this session, or the zero time. If that is
+// long ago, ask for the password again before a sensitive operation.
 func (m *SessionManager) AuthTime() (time.Time, error) {
 	at, err := m.own(store.AuthField, nil)
 	return store.Micros(at), failed("authentication time", err)
 }
 
-// Remember makes the session last: idle becomes its idle timeout, and its cookie stays for as long when the browser is
-// closed, up to 400 days. The cookie is renewed while the session is used, at most once per tenth of its life.
-// Settings.AbsoluteTimeout holds all the same.
+// Remember gives the session the idle timeout idle, up to 400 days, and a cookie that lasts as long even if the browser
+// is closed. The cookie is renewed while the session is used, at most once per tenth of its life.
+// Settings.AbsoluteTimeout still applies.
 //
 // If the cookie can't be sent, Remember does nothing and returns ErrHeadersSent. Without a session it returns an error:
-// call it after [SessionManager.Login], which says what becomes of it at the next one. The cookie is sent with the
-// response's headers, unless another request has given the session a new id by then; the Logger receives a line if not.
+// call it after [SessionManager.Login], which cancels an earlier one. The cookie is sent with the response's headers,
+// unless another request has rotated the session by then; in that case the Logger receives a line.
 func (m *SessionManager) Remember(idle time.Duration) (err error) {
 	defer failing(&err, "remember")
 	if idle < minIdleTimeout {
@@ -178,14 +178,14 @@ func (m *SessionManager) Remember(idle time.Duration) (err error) {
 	return nil
 }
 
-// Remembered reports whether [SessionManager.Remember] holds for the session.
+// Remembered reports whether [SessionManager.Remember] is in effect.
 func (m *SessionManager) Remembered() (bool, error) {
 	idle, err := m.own(store.IdleField, nil)
 	return idle != nil, failed("remembered", err)
 }
 
-// Sessions returns the sessions of a user that are alive, in the order in which they were logged in or, without
-// [SessionManager.Login], began. If ctx is that of a request, its own session is marked as current.
+// Sessions returns the sessions of a user that are alive, in the order in which the user logged in or, without a
+// [SessionManager.Login], the session began. If ctx is a request's context, the request's session is marked as current.
 // RedisSettings.Timeout applies to each batch of 1,000.
 func (a *App) Sessions(ctx context.Context, user string) ([]SessionInfo, error) {
 	members, err := a.store.Members(ctx, user, false)
@@ -204,9 +204,9 @@ func (a *App) Sessions(ctx context.Context, user string) ([]SessionInfo, error) 
 	return infos, nil
 }
 
-// Revoke ends a session by its handle: its id is dead at once, on every server, and requests under way get ErrGone. If the
-// session has already ended, Revoke returns nil. It does not ask for a user: check that the handle is among those that
-// [App.Sessions] lists before you let a user revoke it.
+// Revoke ends a session by its handle: its id is dead at once, on every server, and requests under way get ErrGone. If
+// the session has already ended, Revoke returns nil. It does not check whose session it is: check that the handle is
+// among those that [App.Sessions] lists before you let a user revoke it.
 func (a *App) Revoke(ctx context.Context, handle string) error {
 	if !store.IsHandle(handle) {
 		return failed("revoke", errHandle)
@@ -215,8 +215,8 @@ func (a *App) Revoke(ctx context.Context, handle string) error {
 }
 
 // RevokeUser ends all sessions of a user but those with the handles given, and returns how many it has ended: "log out
-// everywhere", or everywhere else. It finds every session whose Login returned before. With an error, some may have been
-// ended: call it again. RedisSettings.Timeout applies to each batch of 1,000.
+// everywhere", or everywhere else. It finds every session whose Login returned before the call. If it returns an error,
+// some may have ended: call it again. RedisSettings.Timeout applies to each batch of 1,000.
 func (a *App) RevokeUser(ctx context.Context, user string, except ...string) (int, error) {
 	for _, handle := range except {
 		if !store.IsHandle(handle) {
@@ -227,7 +227,7 @@ func (a *App) RevokeUser(ctx context.Context, user string, except ...string) (in
 	return len(ended), failed("revoke user", err)
 }
 
-// currentHandle returns the handle of the session of the request that ctx belongs to, "" if there is none.
+// currentHandle returns the handle of the session of the request that ctx belongs to, or "".
 func (a *App) currentHandle(ctx context.Context) (string, error) {
 	q, ok := ctx.Value(a).(*request)
 	if !ok {

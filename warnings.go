@@ -11,15 +11,15 @@ import (
 	"time"
 )
 
-// warnings logs what an operator should know and no caller is told, or what a caller may ignore. Warnings are
-// rate limited, since whoever causes them could cause many.
+// warnings logs what an operator should know, if no caller is told or a caller may ignore it. Warnings are rate
+// limited, since every request could cause one.
 type warnings struct {
 	logger *slog.Logger
 	salt   [32]byte
 
 	forgeries, refusals, losses limit
 	insecure                    sync.Once
-	unbound                     sync.Map // the types of handlers that were warned of
+	unbound                     sync.Map // types of handlers that have been warned of
 	untracked                   sync.Once
 }
 
@@ -30,14 +30,14 @@ type limit struct {
 	skipped int
 }
 
-// The least time between two warnings: of those that strangers cause, and of those about mistakes in the
-// application, which may come with every request.
+// The least time between two warnings that strangers cause, and between two about mistakes in the application, which
+// every request may repeat.
 const (
 	betweenWarnings = time.Second
 	betweenMistakes = time.Minute
 )
 
-// warn logs a warning, and how many it has skipped since the last one; or it skips this one.
+// warn logs a warning, with the number skipped since the last one, or skips it.
 func (l *limit) warn(logger *slog.Logger, pause time.Duration, text string, about slog.Attr) {
 	l.mu.Lock()
 	now, skipped := time.Now(), l.skipped
@@ -75,8 +75,8 @@ func (w *warnings) headersSent() error {
 	return ErrHeadersSent
 }
 
-// forgotten warns of a session that is remembered although its browser was not told, so that the browser drops
-// the cookie when it is closed.
+// forgotten warns of a session that is remembered, but whose browser was not sent the new cookie: it drops the old one
+// when it is closed.
 func (w *warnings) forgotten(cause error) {
 	w.losses.warn(w.logger, betweenMistakes, "the cookie of a session that is to be remembered was not sent", slog.Any("error", cause))
 }
@@ -84,7 +84,7 @@ func (w *warnings) forgotten(cause error) {
 // plain warns of a cookie that the browser drops, since it is Secure and was sent over plain HTTP.
 func (w *warnings) plain() {
 	w.insecure.Do(func() {
-		w.logger.Warn("pycket: Cookies.Secure is SecureAlways, and a session's cookie was sent by plain HTTP, where browsers drop it: users sign in again and again. Serve the site by TLS; if a proxy does, let it set X-Forwarded-Proto")
+		w.logger.Warn("pycket: Cookies.Secure is SecureAlways, and a session's cookie was sent over plain HTTP, where browsers drop it: users have to log in again and again. Serve the site over TLS; if a proxy does, let it set X-Forwarded-Proto")
 	})
 }
 

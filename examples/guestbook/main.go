@@ -1,10 +1,10 @@
-// Guestbook is a small website that uses most of what pycket has: log in, count visits, keep a list, show
-// messages after a redirect, log out.
+// Guestbook is a small website that uses most of pycket: log in, count visits, keep a list, show messages after a
+// redirect, log out.
 //
 //	go run ./examples/guestbook
 //
-// It brings its own Redis. To keep sessions when the program ends, use another Redis, and the same secret,
-// which signs the cookies, each time:
+// It brings its own Redis. To keep sessions when the program ends, use another Redis, and each time the same secret,
+// which signs the cookies:
 //
 //	export REDIS_URL=redis://localhost:6379
 //	export SECRET=$(openssl rand -base64 32)
@@ -295,7 +295,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, app.Close()) }()
-	// pycket connects when it first needs to. Better to find out about a wrong URL now.
+	// pycket connects when it first needs to. Ping finds out about a wrong URL now.
 	if err := app.Ping(ctx); err != nil {
 		return err
 	}

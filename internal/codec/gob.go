@@ -8,7 +8,7 @@ import (
 	"strconv"
 )
 
-// EncodeGob encodes a value as gob, except that a whole number is decimal digits, and nil is nothing.
+// EncodeGob encodes a value as gob, except that a whole number becomes decimal digits, and nil no bytes.
 func EncodeGob(value any) ([]byte, error) {
 	v := reflect.ValueOf(value)
 	switch v.Kind() {

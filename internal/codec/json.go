@@ -1,5 +1,5 @@
-// Package codec turns values into bytes and back: as JSON, as gob, and sealed. It knows nothing of sessions, and keeps
-// to itself what the formats of the standard library do that a store of values must not.
+// Package codec turns values into bytes and back: as JSON, as gob, and sealed. It knows nothing of sessions, and hides
+// what the standard library's formats do that a store of values must not.
 package codec
 
 import (
@@ -15,7 +15,7 @@ import (
 
 // EncodeJSON encodes a value as JSON. Text that is not UTF-8 is an error, and <, > and & are not escaped.
 func EncodeJSON(value any) ([]byte, error) {
-	switch v := value.(type) { // what sessions hold most, by a shortcut
+	switch v := value.(type) { // a shortcut for what sessions hold most
 	case int:
 		return strconv.AppendInt(nil, int64(v), 10), nil
 	case int64:
@@ -44,8 +44,8 @@ func EncodeJSON(value any) ([]byte, error) {
 	return data, nil
 }
 
-// replacedText reports whether encoding/json has replaced text that is not UTF-8. It then writes U+FFFD as an escape; a
-// U+FFFD that was there before it leaves as it is.
+// replacedText reports whether encoding/json has replaced text that is not UTF-8. It writes the U+FFFD that it puts in
+// as an escape, and leaves one that was there before as it is.
 func replacedText(data []byte) bool {
 	const escape = `\ufffd`
 	for from := 0; ; {
@@ -64,7 +64,7 @@ func replacedText(data []byte) bool {
 	}
 }
 
-// isPlain reports whether text is the same in JSON.
+// isPlain reports whether text is the same in a JSON string.
 func isPlain[T string | []byte](text T) bool {
 	for i := range len(text) {
 		if c := text[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {

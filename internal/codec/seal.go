@@ -11,7 +11,7 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
-// A Seal encrypts by XChaCha20-Poly1305, whose random nonces don't repeat however much is written. A sealed value is
+// A Seal encrypts with XChaCha20-Poly1305, whose random nonces don't repeat however much is written. A sealed value is
 // the key's name, 4 bytes; the nonce, 24 bytes; and the ciphertext with its tag. Its place is authenticated with it.
 type Seal struct{ keys []sealKey } // the first seals, all open
 

@@ -9,18 +9,19 @@ import (
 	"time"
 )
 
-// A Lock is a mutex that is handed on in the order in which it was asked for, and that can be waited for with a limit.
+// A Lock is a mutex that goroutines get in the order in which they ask for it, and that they can wait for with a deadline.
 // The zero Lock is unlocked.
 //
-// The order bounds a wait without a limit: if everyone else gives up or is done at a deadline that passes within some time
-// of joining the queue, whoever joins it has the lock when that time has passed.
+// The order also bounds a wait without a deadline. If everyone else who asks is done within some time, including the wait,
+// a goroutine that joins the queue gets the lock within that time.
 type Lock struct {
 	mu    sync.Mutex
 	held  bool
-	queue []chan struct{} // closed when it is their turn
+	queue []chan struct{} // each is closed when its turn comes
 }
 
-// take takes the lock if it is free. Otherwise it joins the queue, and returns a channel that tells when its turn has come.
+// take takes the lock if it is free. Otherwise it joins the queue, and returns a channel that is closed when its turn
+// comes.
 func (l *Lock) take() (turn chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -74,7 +75,7 @@ func (l *Lock) Unlock() {
 	l.next()
 }
 
-// next hands the lock to the one that has waited longest. mu is locked.
+// next hands the lock to the goroutine that has waited longest. mu is locked.
 func (l *Lock) next() {
 	if len(l.queue) == 0 {
 		l.held = false

@@ -15,8 +15,8 @@ import (
 	"github.com/mna/redisc"
 )
 
-// StartCluster starts a cluster. Its slots lie on the masters in turns, a block of 64 each, so that two keys
-// rarely lie on one. All replicas are the first master's.
+// StartCluster starts a cluster. The masters take turns with blocks of 64 slots, so that two keys are rarely on one.
+// All replicas are the first master's.
 func StartCluster(t testing.TB, masters, replicas int) *Server {
 	t.Helper()
 	server := startCluster(t, masters, replicas)

@@ -20,15 +20,15 @@ import (
 	"time"
 )
 
-// A Proxy stands between a client and a server. It passes on whole commands and replies, remembers the
-// commands, and does to either what it is told to.
+// A Proxy is between a client and a server. It passes on whole commands and replies, remembers the commands, and
+// delays, drops or cuts either when told to.
 type Proxy struct {
 	Addr string // host:port, for clients
 
 	working sync.WaitGroup // its goroutines
 
 	mu          sync.Mutex
-	changed     *sync.Cond // what follows, or ended of a link
+	changed     *sync.Cond // a field below, or a link's ended
 	upstream    string
 	links       map[*link]bool
 	closed      bool
@@ -48,7 +48,7 @@ type Proxy struct {
 	turn                                 chan struct{}
 }
 
-// A repeat is when a reply is to be passed on for a second time.
+// A repeat says when to pass on a reply a second time.
 type repeat struct {
 	after time.Duration
 	done  chan struct{}
@@ -319,17 +319,17 @@ func (p *Proxy) AwaitCommands(n int) {
 	}
 }
 
-// Clog reads nothing until Pass, except for what it is already reading, a command on each connection: whoever
-// writes much must wait.
+// Clog reads nothing until Pass, except for what it is already reading, a command on each connection: a client that
+// writes more must wait.
 func (p *Proxy) Clog() { p.set(func() { p.clog = true }) }
 
 // Pass ends Hold and Clog. The replies that Hold kept back are passed on.
 func (p *Proxy) Pass() { p.set(func() { p.hold, p.clog = false, false }) }
 
-// Narrow passes on so many bytes of replies a second, of all connections together.
+// Narrow passes on rate bytes of replies a second, over all connections together.
 func (p *Proxy) Narrow(rate int) { p.set(func() { p.rate = rate }) }
 
-// Mute drops all further replies on the connections that there are, and breaks none.
+// Mute drops all further replies on the current connections, and breaks none.
 func (p *Proxy) Mute() {
 	p.set(func() {
 		for l := range p.links {
@@ -341,7 +341,7 @@ func (p *Proxy) Mute() {
 // DropReply drops the next reply and breaks its connection.
 func (p *Proxy) DropReply() { p.set(func() { p.dropReply = true }) }
 
-// DropReplies does so with every reply while it is on.
+// DropReplies drops every reply while it is on, and breaks the connections.
 func (p *Proxy) DropReplies(on bool) { p.set(func() { p.dropReplies = on }) }
 
 // DropCommands drops every command while it is on, and breaks the connections.
@@ -370,7 +370,7 @@ func (p *Proxy) CutRandomly(seed uint64) {
 	p.set(func() { p.random = rand.New(rand.NewPCG(seed, 0)) }) // #nosec G404 -- it is to be repeatable
 }
 
-// Calm ends CutRandomly, for the connections that there are, too.
+// Calm ends CutRandomly, also for the current connections.
 func (p *Proxy) Calm() {
 	p.set(func() {
 		p.random = nil
@@ -451,7 +451,7 @@ func FakeConn(t testing.TB, answer func(c net.Conn, words []string)) (addr strin
 	return listener.Addr().String()
 }
 
-// Vanished returns the address of a host that has vanished: dialing it takes until the dialer gives up.
+// Vanished returns the address of a host that has vanished: dialing it blocks until the dialer gives up.
 func Vanished(t testing.TB) string {
 	t.Helper()
 	return VanishedListener(t).Addr().String()

@@ -126,7 +126,7 @@ func start(t testing.TB, args ...string) *Server {
 	return nil
 }
 
-// freeAddr returns an address to listen on. The port 10000 above it is free, too: nodes of a cluster use both.
+// freeAddr returns an address to listen on. The port 10000 above it is also free: nodes of a cluster use both.
 func freeAddr() (string, error) {
 	for {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -255,7 +255,7 @@ func (s *Server) Signal(signal syscall.Signal) {
 	s.t.Helper()
 	for _, node := range s.each() {
 		if node.Embedded() {
-			s.t.Fatal("the embedded server is no process")
+			s.t.Fatal("the embedded server is not a process")
 		}
 		node.process.Signal(signal)
 	}
@@ -274,9 +274,9 @@ func (s *Server) Resume() {
 	s.Signal(syscall.SIGCONT)
 }
 
-// Do carries out a command in a database and returns its reply. In a cluster, which has one database, it
-// carries it out where the key lies, and KEYS, FLUSHALL, CONFIG, SCRIPT and CLIENT at every node: the reply
-// is then all elements of theirs, and that a node refuses, as a replica does FLUSHALL, is no failure.
+// Do carries out a command in a database and returns its reply. A cluster has one database; there the command goes to
+// the node that has the key, but KEYS, FLUSHALL, CONFIG, SCRIPT and CLIENT go to every node. Their reply has the
+// elements of all replies, and a node that refuses, as a replica refuses FLUSHALL, is not a failure.
 func (s *Server) Do(db int, command string, args ...any) any {
 	s.t.Helper()
 	if len(s.nodes) > 0 {
@@ -314,7 +314,7 @@ func (s *Server) doEverywhere(command string, args ...any) any {
 	return all
 }
 
-// do carries out a command over a connection of its own.
+// do carries out a command over a new connection.
 func do(addr string, db int, command string, args ...any) (any, error) {
 	c, err := redis.Dial("tcp", addr, redis.DialDatabase(db))
 	if err != nil {
@@ -336,7 +336,7 @@ func (s *Server) Keys(db int) []string {
 		return keys
 	}
 	slices.Sort(keys)
-	return slices.DeleteFunc(slices.Compact(keys), func(key string) bool { // replicas have said theirs, too
+	return slices.DeleteFunc(slices.Compact(keys), func(key string) bool { // replicas list keys too
 		note := strings.HasPrefix(key, "pycket:n:") || strings.HasPrefix(key, "pycket:m:")
 		return note != (db == 1)
 	})

@@ -6,12 +6,12 @@ import (
 	"sync/atomic"
 )
 
-// A memory remembers values that were verified lately: a browser sends the same cookie again and again, and to verify it
-// costs more than everything else that a request does with it. It has 32,768 places, allocated as they are needed. A
+// A memory remembers values that were verified recently: a browser sends the same cookie again and again, and verifying
+// it costs more than everything else that a request does with it. It has 32,768 places, allocated as they are needed. A
 // value may take any of four, so most are found again if half the places are taken.
 //
-// It has hashes, not cookies, and looks for hashes, so the time it takes reveals nothing about cookies. What differs in
-// one bit is verified.
+// It stores and compares hashes, not cookies, so the time it takes reveals nothing about cookies. A cookie that differs
+// in one bit is verified.
 type memory[T any] [128]atomic.Pointer[[64]places[T]]
 
 type places[T any] [4]atomic.Pointer[Value[T]]
@@ -26,7 +26,7 @@ func sumOf(text string) (s sum) {
 	return s
 }
 
-// find returns a value that has not expired, or where it may be put.
+// find returns a value that has not expired, or the place for it.
 func (m *memory[T]) find(sum sum) (*Value[T], *atomic.Pointer[Value[T]]) {
 	page := &m[sum[0]%128]
 	if page.Load() == nil {

@@ -1,5 +1,5 @@
-// Package signed signs values that browsers keep, and verifies them. With a value go the time when it was signed and how
-// long it is valid. It may be encrypted besides. It knows securecookie, and nothing of what the values are.
+// Package signed signs values that browsers keep, and verifies them. A value comes with the time when it was signed and
+// how long it is valid, and may be encrypted. The package knows securecookie, and nothing of what the values are.
 package signed
 
 import (
@@ -14,7 +14,7 @@ import (
 	"github.com/gorilla/securecookie"
 )
 
-// A Signer signs and verifies the value of one cookie. Text that it has verified lately is not verified again.
+// A Signer signs and verifies the value of one cookie. It does not verify again what it has verified recently.
 type Signer[T any] struct {
 	Name   string                       // of the cookie, which is signed too
 	Codecs []*securecookie.SecureCookie // the first signs, all verify
@@ -33,14 +33,14 @@ type Value[T any] struct {
 	Lifetime int64 // how long it is valid, in seconds; 0 means as long as the browser keeps it
 }
 
-// Expired reports whether a value is not valid any more.
+// Expired reports whether a value is no longer valid.
 func (v *Value[T]) Expired() bool {
 	return v.Lifetime > 0 && time.Now().Unix() > v.Signed+v.Lifetime
 }
 
 // NewCodec derives keys from a secret by HKDF-SHA256 (RFC 5869), so that one secret can serve several purposes without
-// weakening any, and one keyspace does not accept another's values. Encrypted values are signed with a different key, so
-// that one that is only signed is not mistaken for one.
+// weakening any, and one keyspace does not accept another's values. Encrypted values are signed with a different key,
+// so that a value that is only signed is not mistaken for one.
 func NewCodec(secret, keyspace string, encrypt bool) *securecookie.SecureCookie {
 	derive := func(purpose string) []byte {
 		key, _ := hkdf.Key(sha256.New, []byte(secret), nil, "pycket 1 "+purpose+" "+keyspace, 32) // fails for long keys only
@@ -54,19 +54,19 @@ func NewCodec(secret, keyspace string, encrypt bool) *securecookie.SecureCookie 
 	return securecookie.New(sign, block).SetSerializer(securecookie.NopEncoder{}).MaxAge(0)
 }
 
-// Length returns how long the text of a value of so many bytes is. That depends neither on the secret nor on the value.
+// Length returns the length of the text of a value of size bytes. It depends neither on the secret nor on the value.
 func Length(name string, size int, encrypt bool) int {
 	text, _ := NewCodec("", "", encrypt).MaxLength(0).Encode(name, make([]byte, size+4))
 	return len(text)
 }
 
-// Sign signs data and, in four bytes, how many seconds it is valid. It appends to data.
+// Sign signs data and its lifetime in seconds, which it appends to data in four bytes.
 func (s *Signer[T]) Sign(data []byte, lifetime int64) (string, error) {
 	seconds := uint32(lifetime) // #nosec G115 -- 136 years at most
 	return s.Codecs[0].Encode(s.Name, binary.BigEndian.AppendUint32(data, seconds))
 }
 
-// Verify returns the value that text is, whether it has expired or not. It returns nil if none of the codecs has signed it.
+// Verify returns the value of text, even if it has expired, or nil if none of the codecs has signed it.
 func (s *Signer[T]) Verify(text string) *Value[T] {
 	sum := sumOf(text)
 	v, place := s.memory.find(sum)

@@ -12,8 +12,8 @@ import (
 type ID struct {
 	bytes [IDSize]byte
 
-	// Handle names the session in Redis and to the application. It is 16 characters long, never changes, and
-	// lets nobody in.
+	// Handle names the session in Redis and to the application. It is 16 characters long, never changes, and opens
+	// nothing.
 	Handle string
 
 	// verifier is what Redis knows the id by: 128 bits of its SHA-256, in 22 characters. Finding another id with
@@ -45,7 +45,7 @@ func (id *ID) Rotated() *ID {
 	return next.derive()
 }
 
-// ParseID reads an id. It reports whether b is one.
+// ParseID parses an id, and reports whether b is one.
 func ParseID(b []byte) (*ID, bool) {
 	if len(b) != IDSize {
 		return nil, false

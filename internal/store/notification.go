@@ -13,7 +13,7 @@ func (s *Store) Notify(ctx context.Context, began time.Time, id *ID, fresh bool,
 	return o, err
 }
 
-// Restore puts a notification back that was taken, unless one of its name has been set since.
+// Restore puts back a notification that was taken, unless one of that name has been set since.
 func (s *Store) Restore(ctx context.Context, began time.Time, id *ID, f Field) (Outcome, error) {
 	c := s.on(s.restore, id, 2)
 	c.String(f.Name)
@@ -22,7 +22,7 @@ func (s *Store) Restore(ctx context.Context, began time.Time, id *ID, f Field) (
 	return o, err
 }
 
-// Peek reads a notification and leaves it. The value is nil if there is none.
+// Peek reads a notification without taking it out. The value is nil if there is none.
 func (s *Store) Peek(ctx context.Context, began time.Time, id *ID, name string) ([]byte, Outcome, error) {
 	c := s.on(s.peek, id, 1)
 	c.String(name)
@@ -52,8 +52,9 @@ func (s *Store) Take(ctx context.Context, began time.Time, id *ID, names []strin
 	return o, err
 }
 
-// noted is run for a script that answers what is waiting, after the hash of the user's list on which the session's place
-// is to be taken again, if it is. It changes nothing that is kept in memory.
+// noted is for a script that returns notifications. The first item of its reply is the hash of the user's list, if the
+// session is to take its place there again; noted does that, and returns the others. The script changes nothing that is
+// kept in memory.
 func (s *Store) noted(ctx context.Context, began time.Time, id *ID, c *redisconn.Command) (redisconn.List, Outcome, error) {
 	r, o, err := s.ask(ctx, began, c)
 	items, _ := r.List()

@@ -8,7 +8,7 @@ import (
 	"github.com/pycket/pycket/internal/redisconn"
 )
 
-// A State says what became of the session that an id names, when an operation came to it.
+// A State is what an operation has found of the session that an id names.
 type State int
 
 const (
@@ -36,7 +36,7 @@ type Outcome struct {
 	Token string
 }
 
-// What a caller may want to decide on, besides the outcome.
+// Errors that a caller can act on.
 var (
 	// ErrUnavailable and ErrMisconfigured are those of package redisconn.
 	ErrUnavailable   = redisconn.ErrUnavailable
@@ -52,10 +52,10 @@ var (
 	ErrCorrupt = errors.New("what is stored cannot be read")
 )
 
-// ErrMalformed means that a script has returned what no script returns.
+// ErrMalformed means that a script has returned what no script should.
 var ErrMalformed = errors.New("a script returned a malformed answer")
 
-// mapped makes this package's errors of those of the connections.
+// mapped turns errors of the connections into this package's own.
 func mapped(err error) error {
 	if errors.Is(err, redisconn.ErrWrongType) {
 		return fmt.Errorf("%w: %w, which is not pycket's: use another Prefix or database", ErrCorrupt, err)

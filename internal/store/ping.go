@@ -10,8 +10,8 @@ import (
 	"github.com/pycket/pycket/internal/redisconn"
 )
 
-// Ping tries, on every server that has keys, what the operations do there, in two round trips: by EVAL and by
-// EVALSHA, since operations need both. It leaves nothing.
+// Ping tries the commands of all operations on every server that has keys, in two round trips: an EVAL and an EVALSHA,
+// since operations use both. It leaves nothing behind.
 func (s *Store) Ping(ctx context.Context) error {
 	began := time.Now()
 	probes, err := s.redis.Probes(ctx, began)
@@ -55,11 +55,11 @@ func uncached(err error) error {
 	return fmt.Errorf("CacheFor is set, and sessions are not kept in memory: %w; use a Redis with CLIENT TRACKING and give the user the rights for it that docs/settings.md lists, or set CacheFor to 0", err)
 }
 
-// advised adds to an error what to do about it, where Redis has said enough to know.
+// advised adds to an error of Redis what to do about it, if that is known.
 func advised(err error) error {
 	for _, known := range []struct{ says, advice string }{
-		{"READONLY", "it is a replica, which takes no writes; let Redis.URL lead to the master"},
-		{"OOM command", "it is full; raise its maxmemory, or delete what else it holds"},
+		{"READONLY", "it is a replica, which takes no writes; use the master in Redis.URL"},
+		{"OOM command", "it is full; raise its maxmemory, or delete other data"},
 		{"MISCONF", "it can't save to its disk and refuses writes until it can; its log says what to fix"},
 		{"NOREPLICAS", "it has fewer replicas than it wants; bring them back, or lower its min-replicas-to-write"},
 		{"older than 6.2", "use Redis 6.2 or later, or Valkey"},

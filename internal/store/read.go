@@ -41,7 +41,7 @@ func (c Content) Value(name string) []byte {
 	}
 }
 
-// Names returns the names of all values, in no order.
+// Names returns the names of all values, in no particular order.
 func (c Content) Names() []string {
 	names := []string{}
 	for items := c.items; ; {
@@ -58,10 +58,10 @@ func (c Content) Names() []string {
 	}
 }
 
-// Read reads a session by plain commands, which cost Redis a fraction of a script. A session is read whole,
-// unless it is known to be large: then Read returns the value of name alone, or, if again says that the caller
-// has read another value of it before, all of one that is not too large. With CacheFor it may come from memory, and all of
-// one that is not too large is read at once.
+// Read reads a session by plain commands, which cost Redis a fraction of what a script does. A session is read whole,
+// unless it is known to be large. Then Read returns the value of name alone; but if again says that the caller has read
+// another value before, a session that is not too large is read whole. With CacheFor it may come from memory, and one that
+// is not too large is always read whole.
 //
 // A read that finds the idle timeout due for renewal, or the id dead, takes a second round trip.
 func (s *Store) Read(ctx context.Context, began time.Time, id *ID, name string, again bool) (Content, Outcome, error) {
@@ -157,8 +157,8 @@ func (s *Store) readOne(ctx context.Context, began time.Time, id *ID, name strin
 	return Content{Noted: noted(record), value: value}, o, err
 }
 
-// askTimes appends to a read what verify must know besides: how long the key lasts and, if that matters, the
-// time by Redis's clock.
+// askTimes appends to a read what else verify must know: how long the key lasts and, if that matters, the time by
+// Redis's clock.
 func (s *Store) askTimes(c *redisconn.Command, key string) *redisconn.Command {
 	c.Then(2, "PTTL")
 	c.String(key)
@@ -174,9 +174,9 @@ const verifier, created, flags = 22, 35, 36
 // noted reports whether the record says that notifications may be waiting.
 func noted(record []byte) bool { return len(record) >= flags && (record[flags-1]-'0')&1 == 1 }
 
-// verify tells from what was read what became of the session, and renews it if that is due: when a tenth of its
-// idle timeout has passed, so that a read is seldom a write. It does in Go what open.lua does. If the session is alive and
-// was not renewed, rest is how long it will neither have to be, nor end by itself.
+// verify does in Go what open.lua does: it checks the record. It also renews the session if a tenth of its idle timeout
+// has passed, so that reads seldom write. If the session is alive and was not renewed, rest is how long it will neither
+// be due for renewal nor expire.
 func (s *Store) verify(ctx context.Context, began time.Time, id *ID, record, idleText, ended []byte, r redisconn.Replies) (o Outcome, rest time.Duration, err error) {
 	if len(record) < flags || string(record[:verifier]) != id.verifier {
 		s.sizes.forget(id.Handle)
@@ -189,7 +189,7 @@ func (s *Store) verify(ctx context.Context, began time.Time, id *ID, record, idl
 	size, _ := strconv.ParseInt(string(record[flags:]), 10, 64)
 	s.sizes.remember(id.Handle, size)
 	idle := s.config.Idle.Milliseconds()
-	if record[flags-1] >= '4' { // it has an idle timeout of its own
+	if record[flags-1] >= '4' { // it has its own idle timeout
 		if own, err := strconv.ParseFloat(string(idleText), 64); err == nil && own >= 1000 && own <= float64(LongestIdle.Milliseconds()) {
 			idle = int64(own)
 		}
@@ -217,16 +217,16 @@ func (s *Store) verify(ctx context.Context, began time.Time, id *ID, record, idl
 	return o, 0, nil
 }
 
-// A moment is when something happened last.
+// A moment is when something last happened.
 type moment struct{ unixNano atomic.Int64 }
 
 func (m *moment) note() { m.unixNano.Store(time.Now().UnixNano()) }
 
-// recent reports whether it was a moment ago.
+// recent reports whether that was less than refusedFor ago.
 func (m *moment) recent() bool { return time.Now().UnixNano()-m.unixNano.Load() < int64(refusedFor) }
 
-// refusedFor is how long reads renew nothing after a renewal has failed: each would take a second round trip and, where
-// READONLY leads to looking for the master, cost everybody the connection.
+// refusedFor is how long reads renew nothing after a renewal has failed: each would take a second round trip and, after
+// READONLY, close the shared connection, to look for the master.
 const refusedFor = 100 * time.Millisecond
 
 // renewed renews a session, if it is alive.
@@ -245,8 +245,8 @@ func serverTime(r redisconn.Reply) int64 {
 	return s*1000 + us/1000
 }
 
-// sizes remembers which sessions are larger than small, in bounded memory. It forgets some when it is full: then
-// they are read whole once more.
+// sizes remembers which sessions are larger than smallBytes. Its memory is bounded: when it is full it forgets some,
+// and they are read whole once more.
 type sizes struct {
 	mu    sync.RWMutex
 	bytes map[string]int64

@@ -21,7 +21,7 @@ const Reserved = "pycket:"
 // Fields that callers read by name, with [Store.Read].
 const (
 	UserField = Reserved + "user" // the user
-	AuthField = Reserved + "auth" // when it was authenticated: see [Micros]
+	AuthField = Reserved + "auth" // when the user was authenticated: see [Micros]
 	IdleField = Reserved + "idle" // the idle timeout that Remember has set, in milliseconds
 )
 
@@ -42,8 +42,8 @@ func (s *Store) onFields(script *redisconn.Script, id *ID, fresh bool, fields []
 	return c
 }
 
-// Swap sets a value if it still is what was seen, nil for none. Otherwise swapped is false and now is the
-// value that it has instead.
+// Swap sets a value if the stored one still equals seen, nil for none. Otherwise swapped is false and now is the stored
+// one.
 func (s *Store) Swap(ctx context.Context, began time.Time, id *ID, fresh bool, f Field, seen []byte) (swapped bool, now []byte, o Outcome, err error) {
 	n := 3
 	if seen != nil {
@@ -94,7 +94,7 @@ func (s *Store) Rotate(ctx context.Context, began time.Time, id, next *ID) (Outc
 	return o, err
 }
 
-// Micros reads the time in [AuthField]; it is the zero time if there is none.
+// Micros parses the time in [AuthField]. It returns the zero time if there is none.
 func Micros(text []byte) time.Time { return sinceEpoch(text, time.UnixMicro) }
 
 func milliTime(text []byte) time.Time { return sinceEpoch(text, time.UnixMilli) }

@@ -1,9 +1,9 @@
-// Package store keeps sessions, notifications and the lists of users in Redis. It knows ids, keys, scripts
-// and what they answer; it knows nothing of HTTP, and of Redis only the commands.
+// Package store keeps sessions, notifications and users' lists in Redis. It knows ids, keys, scripts and what they
+// return; it knows nothing of HTTP, and of Redis only the commands.
 //
-// Every operation on a session is one script, which begins by asking whether the id is alive, and one round
-// trip. Its answer is an [Outcome]. docs/storage.md describes the layout, and scripts/ is what is done to it.
-// Errors are those of package redisconn and this package's own.
+// An operation on a session takes one round trip. It is one script, which first checks that the id is alive; or, for
+// reads, plain commands, with the same check in Go. Operations return an [Outcome]. docs/storage.md describes the
+// layout. Errors are those of package redisconn and this package's own.
 package store
 
 import (
@@ -19,7 +19,7 @@ import (
 	"github.com/pycket/pycket/internal/redisconn"
 )
 
-// A Config is the settings of a Store. They have been checked.
+// A Config is the settings of a Store, already checked.
 type Config struct {
 	Prefix                  string // of every key
 	Sessions, Notifications int    // databases
@@ -37,7 +37,7 @@ type Config struct {
 	CacheRefused func(error)
 }
 
-// A Store is the sessions of one application. It may be used by many goroutines.
+// A Store holds the sessions of one application. It may be used by many goroutines at once.
 type Store struct {
 	redis  redisconn.Client
 	config Config
@@ -49,7 +49,7 @@ type Store struct {
 	revoke, list, members             *redisconn.Script
 	enlist, prune, probe              *redisconn.Script
 
-	files map[string]string // that a script consists of, by its hash
+	files map[string]string // of each script, by its hash
 
 	sizes   sizes  // of large sessions
 	refused moment // when a renewal failed
@@ -71,7 +71,7 @@ var scripts embed.FS
 // word finds the constants in a script.
 var word = regexp.MustCompile(`\b[A-Z]+\b`)
 
-// What scripts answer with a number.
+// The numbers that scripts return.
 const (
 	codeOK = iota + 1
 	codeExpired
@@ -149,8 +149,8 @@ func lua(file string) string {
 // Close closes the connections to Redis.
 func (s *Store) Close() error { return s.redis.Close() }
 
-// absolute is the absolute timeout of every session. In a cluster, where a user's list is on another server
-// than its sessions, none outlives the list: see docs/storage.md.
+// absolute is the absolute timeout of every session. In a cluster, where a user's list and sessions are on different
+// servers, no session outlives the list: see docs/storage.md.
 func (s *Store) absolute() time.Duration {
 	if s.config.Absolute == 0 && s.config.Cluster {
 		return LongestIdle
@@ -191,8 +191,8 @@ func (s *Store) run(ctx context.Context, began time.Time, c *redisconn.Command) 
 	return r, o, err
 }
 
-// ask carries out a command and tells the outcome from the reply. The reply is for the caller to read if the
-// session is Alive.
+// ask carries out a command and reads the outcome from the reply. If the session is Alive, the reply is for the caller
+// to read.
 func (s *Store) ask(ctx context.Context, began time.Time, c *redisconn.Command) (redisconn.Reply, Outcome, error) {
 	r, err := s.redis.Do(ctx, began, c)
 	if err != nil {
@@ -220,10 +220,10 @@ func (s *Store) ask(ctx context.Context, began time.Time, c *redisconn.Command) 
 	return r, Outcome{}, nil
 }
 
-// position is where Redis says that a script has failed: its hash, and the line.
+// position finds where a script has failed, as Redis says it: the script's hash and the line.
 var position = regexp.MustCompile(`([0-9a-f]{40})\S* (?:on )?@user_script:(\d+)`)
 
-// located adds to an error the file and line of a script that it comes from, if it says.
+// located adds the file and line to an error that says which line of a script it comes from.
 func (s *Store) located(err error) error {
 	if m := position.FindStringSubmatch(err.Error()); m != nil {
 		line, _ := strconv.Atoi(m[2])
@@ -260,14 +260,14 @@ func ended(status string) (Outcome, error) {
 	return o, nil
 }
 
-// An answer is what a script answers that writes to a session.
+// An answer is what a script that writes to a session returns.
 type answer struct {
-	done  bool   // it has written, and has no value to tell
-	value []byte // what it has to tell
+	done  bool   // it has written, and returns no value
+	value []byte // what it returns
 }
 
-// write is run for a script that keeps the session. If that asks for it, in a cluster, it takes the session's
-// place on its user's list again.
+// write is run for a script that renews the session. If the script asks for it, as it may in a cluster, write takes the
+// session's place on the user's list again.
 func (s *Store) write(ctx context.Context, began time.Time, id *ID, c *redisconn.Command) (answer, Outcome, error) {
 	r, o, err := s.run(ctx, began, c)
 	if err != nil || o.State != Alive {

@@ -12,14 +12,15 @@ import (
 	"time"
 )
 
-// A user's list is how the user's sessions are found. It names every session that is alive and the user's, and
-// may name others: whoever reads it looks at the sessions themselves. So a session takes its place before it is
-// bound to the user, and keeps it until somebody finds the session dead, or another user's.
+// A user's list is how the user's sessions are found. It names every session that is alive and the user's, and may name
+// others, so its readers check the sessions themselves. A session takes its place before it is bound to the user, and
+// keeps it until it is found dead, or another user's.
 //
 // On one server that is one script. In a cluster the list is in another slot than the sessions, and taking the
 // place is a separate command, which comes first.
 
-// listHash names a user's list. People may choose the names of users: two must not share a list.
+// listHash names a user's list. It is collision-resistant, since people may choose their names, and no two may share a
+// list.
 func listHash(user string) string {
 	sum := sha256.Sum256([]byte(user))
 	return base64.RawURLEncoding.EncodeToString(sum[:])
@@ -40,8 +41,8 @@ func (s *Store) takePlace(ctx context.Context, began time.Time, hash, handle str
 	return places, err
 }
 
-// heal takes a session's place on a list that may have lost it, in a cluster. The operation that it is part of is done, so
-// it is best effort and does not take long.
+// heal takes a session's place, in a cluster, on a list that may have lost it. The operation that it belongs to has
+// succeeded, so heal returns no error and does not take long.
 func (s *Store) heal(ctx context.Context, began time.Time, hash []byte, handle string) {
 	ctx, cancel := context.WithTimeout(ctx, s.config.Timeout/4)
 	defer cancel()
@@ -59,7 +60,7 @@ type Binding struct {
 }
 
 // Login binds a session to a user, in one step with its new id and its values; in a cluster it takes the session's
-// place on the user's list before. What another user has left in the session goes. It returns the session's own
+// place on the user's list first. What another user has left in the session is deleted. Login returns the session's own
 // idle timeout, 0 if it has none. If fresh, the id is new and the session begins.
 func (s *Store) Login(ctx context.Context, began time.Time, id *ID, fresh bool, b Binding) (idle time.Duration, o Outcome, err error) {
 	hash, places := "", 0
@@ -106,22 +107,23 @@ func (s *Store) Login(ctx context.Context, began time.Time, id *ID, fresh bool, 
 	if places > 0 && places%tidyEvery == 0 {
 		ctx, cancel := s.within(ctx, began)
 		defer cancel()
-		s.Members(ctx, b.User, false) // it takes dead sessions off the list; if it fails, the next does
+		s.Members(ctx, b.User, false) // it removes dead sessions; if it fails, the next login tries again
 	}
 	ms, _ := strconv.ParseInt(string(own), 10, 64)
 	return time.Duration(ms) * time.Millisecond, o, nil
 }
 
-// within returns a context that ends with the operation that began then: Members alone takes a timeout for each batch.
+// within returns a context that ends with the operation that began then. Members itself has a timeout for each batch
+// only.
 func (s *Store) within(ctx context.Context, began time.Time) (context.Context, context.CancelFunc) {
 	return context.WithDeadline(ctx, began.Add(s.config.Timeout))
 }
 
-// tidyEvery is how many places a list has, or a multiple, when a login looks for dead ones among them. So the list
-// of a user who logs in again and again does not grow without bound, and few logins take longer.
+// tidyEvery says when a login removes dead places from a list: if the list has a multiple of tidyEvery places. So the
+// list of a user who logs in again and again doesn't grow without bound, and few logins take longer.
 const tidyEvery = 64
 
-// Remember gives a session an idle timeout of its own.
+// Remember gives a session its own idle timeout.
 func (s *Store) Remember(ctx context.Context, began time.Time, id *ID, idle time.Duration) (Outcome, error) {
 	c := s.on(s.remember, id, 1)
 	c.Int(idle.Milliseconds())
@@ -129,8 +131,7 @@ func (s *Store) Remember(ctx context.Context, began time.Time, id *ID, idle time
 	return o, err
 }
 
-// Destroy ends a session at the request of its own browser. The mark that stays has the token, which is in the
-// Outcome of those who find it.
+// Destroy ends a session by its id. Its mark has the token, which later operations find in their Outcome.
 func (s *Store) Destroy(ctx context.Context, began time.Time, id *ID, token string) (Outcome, error) {
 	c := s.on(s.destroy, id, 1)
 	c.String(token)
@@ -138,8 +139,8 @@ func (s *Store) Destroy(ctx context.Context, began time.Time, id *ID, token stri
 	return o, err
 }
 
-// Limit ends the oldest sessions of a user who has more than MaxSessionsPerUser, in a cluster: elsewhere Login does.
-// The session with the handle own stays, though the clocks of servers may differ.
+// Limit ends, in a cluster, the oldest sessions of a user who has more than MaxSessionsPerUser; elsewhere Login does
+// that. The session with the handle own stays, even if the servers' clocks differ.
 func (s *Store) Limit(ctx context.Context, began time.Time, user, own string) error {
 	if !s.config.Cluster || s.config.MaxSessionsPerUser == 0 {
 		return nil
@@ -180,10 +181,9 @@ func (m Member) since() time.Time {
 	return m.Authenticated
 }
 
-// Members returns the sessions of a user that are alive, in any order, those with the handles given
-// excepted, and ends them if end is true. It goes through the list a thousand places at a time, each within
-// the timeout. With an error, it returns what it has found, or ended, all the same: a server of a cluster that
-// is down keeps nobody from the others.
+// Members returns the sessions of a user that are alive, in any order, without those whose handles are given, and ends
+// them if end is true. It goes through the list in batches of a thousand places, each within the timeout. On an error
+// it still returns those that it has found or ended, since the other servers of a cluster may work.
 func (s *Store) Members(ctx context.Context, user string, end bool, except ...string) (members []Member, err error) {
 	found := map[string]bool{}
 	for from := "-inf"; ; { // by score, since ranks move when others leave; a handle may come twice
@@ -221,8 +221,8 @@ func (s *Store) Members(ctx context.Context, user string, end bool, except ...st
 	}
 }
 
-// look looks at the sessions that handles name: in one step on one server, and in one for each slot in a
-// cluster. What it finds dead is taken off the list.
+// look checks the sessions that handles name, and ends them if end is true: in one step on one server, and in one for
+// each slot in a cluster. It removes those that it finds dead from the list.
 func (s *Store) look(ctx context.Context, began time.Time, user string, handles []string, end bool) (members []Member, err error) {
 	if len(handles) == 0 {
 		return nil, nil
@@ -272,7 +272,7 @@ func (s *Store) look(ctx context.Context, began time.Time, user string, handles 
 		for _, handle := range dead {
 			c.String(handle)
 		}
-		s.run(ctx, began, c) // that the list is tidy is not worth an error
+		s.run(ctx, began, c) // an untidy list is not worth an error
 	}
 	return members, err
 }

@@ -1,7 +1,7 @@
--- Changes what a login changes besides the record and the values. Runs.
+-- Makes all changes of a login but the record and the values. Runs.
 -- in: what login leaves; remove, forget, unlist
 -- out: verifier, noted, owned, own, idle
-redis.call('HSET', key, 'pycket:id', record) -- as it is: a full Redis refuses this, and so the whole
+redis.call('HSET', key, 'pycket:id', record) -- unchanged: a full Redis refuses it, before anything has changed
 if leaves then
   local was = redis.call('HGET', key, 'pycket:list')
   remove(key, gone)
@@ -28,6 +28,6 @@ if auth ~= '0' then
 elseif before ~= user then
   redis.call('HDEL', key, 'pycket:auth')
 end
--- Remember is for whoever has asked for it: a user who signs in again, or the stranger who does so now.
+-- Remember is for whoever has asked for it: a user who logs in again, or the stranger who does so now.
 if auth ~= '0' and before ~= user and (before or auth ~= 'r') then own, idle = false, IDLE end
 if not own then redis.call('HDEL', key, 'pycket:idle') end

@@ -1,5 +1,5 @@
 -- Ends a script that only reads, unless a renewal would add a tenth of the idle timeout to the session's life. Runs,
--- before keep. Redis may refuse to write (a replica, a full disk): what it can read is answered all the same.
+-- before keep. Redis may refuse to write (a replica, a full disk): the script still answers what it has read.
 -- in: answer; idle, left
 -- returns: the answer
 local rest = redis.call('PTTL', key)

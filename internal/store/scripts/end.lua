@@ -1,8 +1,8 @@
--- Declares what ends sessions, of any key, or looks at them.
+-- Declares functions that end the session under any key, or look at it.
 -- in: remove
 -- out: forget, unlist, finish, member
 
--- forget deletes notifications and messages. While a slot moves they may be out of reach: they have a TTL.
+-- forget deletes notifications and messages. While a slot moves they may be out of reach; their TTL removes them.
 local function forget(notes, messages)
   use('NDB')
   pcall(redis.call, 'DEL', notes)
@@ -10,14 +10,14 @@ local function forget(notes, messages)
   use('DB')
 end
 
--- unlist takes a session off a user's list, where that is one step. In a cluster, whoever reads the list does.
+-- unlist removes a session from a user's list. In a cluster, where that is another step, readers of the list do so.
 local function unlist(hash, k)
   if not CLUSTER then redis.pcall('ZREM', LIST .. '{' .. hash .. '}', string.sub(k, #SESSION + 2, -2)) end
 end
 
--- finish ends the session under a key, with all that hangs on it. What stays for LATE milliseconds is a mark
--- without data, so that a late write can tell "ended just now" from "expired long ago"; by is for whoever
--- ended it to know its own mark again.
+-- finish ends the session under a key, with its notifications. What stays for LATE milliseconds is a mark without data,
+-- so that a late write can tell "ended just now" from "expired long ago"; by is the token by which a request recognizes
+-- its own mark.
 --
 -- Ending needs no memory: a full Redis refuses HSET as the first write of a script but not after PEXPIRE, and
 -- if even so there is no room for the mark, the session ends without it. The mark comes before the fields

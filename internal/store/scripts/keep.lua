@@ -1,6 +1,6 @@
 -- Makes the session, and its notifications, last for another idle timeout, but not longer than the absolute timeout. A
--- user's session also notes that it was seen, and takes its place on the user's list again, once a tenth of the idle
--- timeout has passed, if listed is true, or if the list would end before it. In a cluster the list is on another
+-- user's session also records when it was seen, and takes its place on the user's list again, if a tenth of the idle
+-- timeout has passed, if listed is true, or if the list would expire before it. In a cluster the list is on another
 -- server, and the library takes the place. Runs.
 -- in: idle, left, noted, owned, listed
 -- out: relist, the list's name if the library is to take the place; list, handle, lasting, for place.lua

@@ -1,4 +1,4 @@
--- Opens the session that the id opens. Runs.
+-- Finds the session and checks that the id is alive. Runs.
 -- in: fresh, the record if the session begins; other, a second verifier that opens it
 -- out, for the script to change: verifier; noted, notifications may be waiting; owned, it belongs to a user; own, its
 --   idle timeout is its own; idle, that timeout, in milliseconds; bytes, what names and values take; answer, what the

@@ -1,4 +1,4 @@
--- Reads notifications and leaves them. Runs.
+-- Reads notifications without taking them out. Runs.
 -- in: ARGV[2]: the name; without it, all names are answered
 -- out: answer
 if noted then

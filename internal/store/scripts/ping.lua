@@ -1,9 +1,9 @@
--- Tries every command that the other scripts use, and reads do, on every kind of key. Runs, last.
+-- Tries every command that other scripts and reads use, on every kind of key. Runs, last.
 -- in: KEYS[1]: a key like a session's that is no session's; ARGV[1]: '1' for what makes no key, then '2' for what does
 -- returns: OK, or an error that names the command
 --
--- There are two runs, in this order: keys must not be made before it is known that they can be given an end. And Redis
--- looks whether it is full before the first write of a script only, so that write must be one that takes memory.
+-- There are two runs, in this order: no key must be made before it is known that it can be given a TTL. And Redis
+-- checks that it isn't full only before a script's first write, so that write must take memory.
 local tag = string.sub(key, #SESSION + 1)
 local notes, messages, list = NOTES .. tag, MESSAGES .. tag, LIST .. tag
 local steps

@@ -4,8 +4,8 @@
 --
 -- A script runs as one text: the files that store.go lists for it, one after the other. Some declare functions. The
 -- others are blocks that run and leave locals to the next. Each begins with what it needs (in), what it leaves or
--- changes (out), and what the script may return there (returns). Words in capitals are constants, whose values store.go
--- puts in their place. docs/storage.md has the layout.
+-- changes (out), and what the script may return there (returns). store.go replaces the words in capitals, which are
+-- constants. docs/storage.md has the layout.
 --
 -- What requests run most are blocks and locals, since tables, string.format and numbers made into text cost Redis as
 -- much as commands do: see docs/performance.md. That is also why constant numbers are passed to commands as text.
@@ -22,8 +22,8 @@ local function now(micros)
 end
 
 -- names returns the keys of a session's notifications, a hash, and of its messages, a list. The handle in braces is the
--- hash tag that keeps a session's keys in one slot of a cluster. A user who gets a session from another gets new keys
--- there: while a slot moves, those of the other may not be deleted.
+-- hash tag that keeps a session's keys in one slot of a cluster. When a session passes from one user to another there,
+-- it gets new keys, since the old ones may be out of reach while a slot moves.
 --
 -- A script that uses them first reads all it needs, one key a command: while a slot moves, a command on a key that is
 -- not on this server fails, and nothing must have been changed by then. What may fail is done by Lua's pcall, since

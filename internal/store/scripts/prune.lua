@@ -1,5 +1,5 @@
--- Takes sessions that were found dead, or another user's, off a list. A place that was taken a moment ago stays: it may
--- be that of a login under way, which takes it first. Runs, last.
+-- Removes sessions that were found dead, or another user's, from a list. A place that was taken recently stays: it may
+-- belong to a login under way, which takes its place first. Runs, last.
 -- in: KEYS[1]: the list; ARGV: handles
 -- returns: OK
 local oldest = (now() - GRACE) * 1000

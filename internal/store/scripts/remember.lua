@@ -1,4 +1,4 @@
--- Gives a session an idle timeout of its own. Runs.
+-- Gives a session its own idle timeout. Runs.
 -- in: ARGV[2]: milliseconds
 -- out: own, idle, last, listed
 own, idle, last, listed = true, tonumber(ARGV[2]), 4, true

@@ -1,4 +1,4 @@
--- Sets one value of a session if it still is what the caller has seen; otherwise answers what it is now. Runs.
+-- Sets one value of a session if it is still what the caller has seen; otherwise answers what it is now. Runs.
 -- in: ARGV[3]: name; ARGV[4]: value; ARGV[5]: the value seen, absent for none
 -- out: last, bytes
 -- returns: the value, TOOLARGE

@@ -1,4 +1,4 @@
--- Takes notifications out and answers them: whoever is answered a value is the only one. Runs.
+-- Takes notifications out and answers them: each goes to one caller only. Runs.
 -- in: ARGV[2…]: names, once each; remove
 -- out: noted, bytes, answer
 if noted then
