@@ -84,7 +84,7 @@ func TestEndsWhileSlotMoves(t *testing.T) {
 
 // When the user changes while the notifications of the one before have gone ahead, or stayed behind, they are not
 // handed to the next, nor when all have come.
-func TestAccountChangesWhileSlotMoves(t *testing.T) {
+func TestUserChangesWhileSlotMoves(t *testing.T) {
 	server := redistest.StartCluster(t, 3, 0)
 	s := settings(server)
 	s.Redis.Timeout = shortTimeout

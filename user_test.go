@@ -248,7 +248,7 @@ func TestLoginAfterEnd(t *testing.T) {
 
 // Whoever signs in does not get what the account before has left: values, notifications and all that is known of
 // its browser. What a stranger has put into the cart stays.
-func TestAccountChanges(t *testing.T) {
+func TestUserChanges(t *testing.T) {
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		s := settings(server)
 		s.MaxSessionBytes = 4 << 10
@@ -388,7 +388,7 @@ func TestAccountChanges(t *testing.T) {
 
 // The list of an account heals itself: dead sessions are never listed, living ones always, and nothing is
 // left of those that expired.
-func TestAccountListHeals(t *testing.T) {
+func TestUserListHeals(t *testing.T) {
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		site := newSite(t, settings(server))
 		signIn(t, site, "ann")
