@@ -583,6 +583,42 @@ func TestCacheUntracked(t *testing.T) {
 	}
 }
 
+// A read after Refresh asks Redis, whatever is in memory.
+func TestCacheRefresh(t *testing.T) {
+	server := redistest.Start(t)
+	proxy, s := proxied(t, server)
+	site, other := caching(t, s, long), newSite(t, settings(server))
+	proxy.HoldSome(true)
+	b := site.browser()
+	b.must("set:a:old")
+	there := newBrowser(t, other.URL).with(b.cookie())
+	site.remembers(b)
+	there.must("set:a:new")
+	b.want([]outcome{{Value: "old"}, {}, {Value: "new"}}, "get:a", "refresh", "get:a")
+	there.must("set:a:newer")
+	b.want([]outcome{{}, {Value: "newer"}}, "refresh", "get:a")
+	b.want([]outcome{{Value: "newer"}}, "get:a")
+}
+
+// Before the browser gets its cookie again, Redis is asked whether it is still the session's: another process may have given
+// the session a new id, and its cookie is not to be replaced.
+func TestCacheCookieIsChecked(t *testing.T) {
+	server := redistest.Start(t)
+	proxy, s := proxied(t, server)
+	s.Cookies.ExpiresDays = 10
+	site, other := caching(t, s, long), newSite(t, settings(server))
+	proxy.HoldSome(true)
+	b := site.browser()
+	b.must("set:a:b")
+	site.remembers(b)
+	due := site.browser().with(signedFor(t, secret, "PYCKET_ID", idOf(t, b.cookie()), 25*time.Hour, 240*time.Hour))
+	newBrowser(t, other.URL).with(b.cookie()).must("rotate")
+	if a := due.want([]outcome{{Value: "b"}}, "get:a"); a.setsCookie() {
+		t.Error("the cookie of a dead id was sent again")
+	}
+	due.want([]outcome{{Value: ""}}, "get:a") // it was found dead
+}
+
 // A codec that keeps what it was given, and a handler that changes that, change nothing for others.
 func TestCacheIsNotShared(t *testing.T) {
 	s := settings(redistest.Start(t))
@@ -874,4 +910,86 @@ func checkCoherence(t *testing.T, server *redistest.Server) {
 			t.Errorf("App %d: %+v", i, stats)
 		}
 	}
+}
+
+// BenchmarkCachedRead measures a request that reads its session from memory: see BenchmarkRequest.
+func BenchmarkCachedRead(b *testing.B) {
+	s := settings(redistest.Start(b))
+	s.CacheFor = time.Second
+	app := newApp(b, s)
+	if err := app.Ping(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	text := "forty bytes of text, more or less, here"
+	made := handle(app, httptest.NewRequest("GET", "/", nil), func(s *pycket.SessionManager) {
+		s.SetMany(pycket.Values{"name": text, "count": 0})
+	})
+	r := httptest.NewRequest("GET", "/", nil)
+	r.AddCookie(made.Cookies()[0])
+	handler := app.Wrap(pycket.Handler(measured{use: func(s *pycket.SessionManager) error {
+		got, err := pycket.Get(s, "name", "")
+		if got != text {
+			b.Errorf("%q", got)
+		}
+		return err
+	}}))
+	b.ReportAllocs()
+	for b.Loop() {
+		handler.ServeHTTP(&discard{http.Header{}}, r)
+	}
+	if stats := app.CacheStats(); stats.Hits < 9*stats.Misses {
+		b.Logf("%+v", stats)
+	}
+}
+
+// BenchmarkRevokeSeen measures how long after App.Revoke of another App has returned a session is read from memory for the
+// last time:
+//
+//	go test -run - -bench RevokeSeen -benchtime 1000x
+func BenchmarkRevokeSeen(b *testing.B) {
+	s := settings(redistest.Start(b))
+	other := newApp(b, s)
+	s.CacheFor = time.Second
+	app := newApp(b, s)
+	if err := app.Ping(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	var delays []time.Duration
+	for b.Loop() {
+		made := handle(app, httptest.NewRequest("GET", "/", nil), func(s *pycket.SessionManager) {
+			s.Login("ann", pycket.Values{"a": "b"})
+		})
+		infos, err := other.Sessions(b.Context(), "ann")
+		if err != nil || len(infos) != 1 {
+			b.Fatal(infos, err)
+		}
+		r := httptest.NewRequest("GET", "/", nil)
+		r.AddCookie(made.Cookies()[0])
+		var value string
+		handler := app.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			value, err = pycket.Get(pycket.NewSessionManager(w, r), "a", "")
+			if err != nil {
+				b.Error(err)
+			}
+		}))
+		for before := app.CacheStats().Hits; app.CacheStats().Hits == before; { // until it is in memory
+			handler.ServeHTTP(&discard{http.Header{}}, r)
+		}
+		if err := other.Revoke(b.Context(), infos[0].Handle); err != nil {
+			b.Fatal(err)
+		}
+		revoked, last := time.Now(), time.Duration(0)
+		for value = "b"; value == "b"; {
+			last = time.Since(revoked)
+			handler.ServeHTTP(&discard{http.Header{}}, r)
+		}
+		delays = append(delays, last)
+	}
+	slices.Sort(delays)
+	at := func(part float64) float64 {
+		return float64(delays[int(part*float64(len(delays)-1))].Microseconds())
+	}
+	b.ReportMetric(at(0.5), "µs-median")
+	b.ReportMetric(at(0.99), "µs-99%")
+	b.ReportMetric(at(1), "µs-max")
 }

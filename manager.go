@@ -492,15 +492,20 @@ func uncancelled(ctx context.Context) (context.Context, context.CancelFunc) {
 	return kept, func() {}
 }
 
-// Refresh drops what this request has read, so that the next read asks Redis again. It is for requests that run long:
-// event streams, websockets.
+// Refresh drops what this request has read, so that the next read asks Redis again, with [Settings.CacheFor] too. It is for
+// requests that run long, as event streams and websockets do, and for those that must not rely on memory.
 func (m *SessionManager) Refresh() {
 	if m.request == nil {
 		return
 	}
 	m.request.lock.Lock()
 	defer m.request.lock.Unlock()
+	if !m.request.touched && m.request.app.settings.CacheFor > 0 {
+		m.request.touched = true
+		m.request.nextCookie()
+	}
 	if m.request.id != nil || !m.request.touched {
 		m.request.snapshot = snapshot{}
 	}
+	m.request.app.store.Forget(m.request.id)
 }
