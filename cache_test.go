@@ -281,9 +281,13 @@ func TestCacheReadUnderWay(t *testing.T) {
 		"another process": func(b *browser) {
 			before := site.app.CacheStats().Invalidations
 			newBrowser(t, other.URL).with(b.cookie()).must("set:a:new")
-			for site.app.CacheStats().Invalidations == before {
+			for range 5000 {
+				if site.app.CacheStats().Invalidations > before {
+					return
+				}
 				time.Sleep(time.Millisecond)
 			}
+			t.Fatal("nothing was heard of the write")
 		},
 		"this process": func(b *browser) { // by a connection of its own, since the other's replies are kept back
 			proxy.HoldSome(true) // Redis does not help
@@ -369,8 +373,10 @@ func TestCacheHeld(t *testing.T) {
 		site.remembers(b)
 		before := proxy.Connections()
 		proxy.HoldSome(true)
-		for proxy.Connections() == before { // a read that finds nothing in memory leads to a new one
-			b.want([]outcome{{Value: "b"}}, "get:a")
+		for began := time.Now(); proxy.Connections() == before; { // a read that finds nothing in memory leads to a new one
+			if b.want([]outcome{{Value: "b"}}, "get:a"); time.Since(began) > bound {
+				t.Fatal("no other connection is made")
+			}
 		}
 		site.remembers(b)
 	})
@@ -418,8 +424,11 @@ func TestCacheTrackingTableFull(t *testing.T) {
 		b.must("set:a:c")
 		sees(t, here[i], long, "c")
 	}
-	for site.app.CacheStats().Invalidations < 50 {
-		here[0].must("get:a")
+	for i := 0; site.app.CacheStats().Invalidations < 50; i++ { // each has come, with its session's write at the latest
+		if i == 1000 {
+			t.Fatalf("%+v", site.app.CacheStats())
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
 

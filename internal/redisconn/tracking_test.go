@@ -135,7 +135,11 @@ func TestPairingEnds(t *testing.T) {
 				t.Fatal("not tracked")
 			}
 			end(server, s)
-			<-p.void
+			select {
+			case <-p.void:
+			case <-time.After(10 * time.Second):
+				t.Fatal("it has not ended")
+			}
 			if p.Fresh(time.Now()) {
 				t.Error("void, and fresh")
 			}
