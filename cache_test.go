@@ -151,12 +151,12 @@ func TestCacheSettings(t *testing.T) {
 // What this process has written, every request sees that begins later, whatever Redis says or doesn't.
 func TestCacheOwnWrites(t *testing.T) {
 	proxy, s := proxied(t, redistest.Start(t))
-	s.MaxSessionsPerUser = 1
+	s.MaxSessionsPerUser = 2
 	site := caching(t, s, long)
 	proxy.HoldSome(true)
 	for _, test := range []struct {
 		name  string
-		write func(b *browser) // b's session is ann's
+		write func(b *browser) // the user has another session
 		ask   string
 		want  any
 	}{
@@ -176,19 +176,33 @@ func TestCacheOwnWrites(t *testing.T) {
 		{"Destroy", func(b *browser) { b.must("destroy") }, "get:a", ""},
 		{"Revoke", func(b *browser) { noError(t, site.app.Revoke(t.Context(), handleOf(t, b))) }, "get:a", ""},
 		{"RevokeUser", func(b *browser) {
-			n, err := site.app.RevokeUser(t.Context(), "ann")
-			if noError(t, err); n != 1 {
+			user := b.must("user")[0].(string)
+			n, err := site.app.RevokeUser(t.Context(), user)
+			if noError(t, err); n != 2 {
 				t.Errorf("%d sessions have ended", n)
 			}
 		}, "get:a", ""},
-		{"a Login beyond MaxSessionsPerUser", func(*browser) { signInQuietly(site, "ann") }, "get:a", ""},
+		{"a Login beyond MaxSessionsPerUser", func(b *browser) {
+			user := b.must("user")[0].(string)
+			signInQuietly(site, user)
+			signInQuietly(site, user)
+		}, "get:a", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			b := site.browser()
-			b.must("login:ann", "set:a:old", "inc:n:1")
-			site.remembers(b)
+			b, second := site.browser(), site.browser()
+			for _, b := range []*browser{b, second} {
+				b.must("login:"+test.name, "set:a:old", "inc:n:1")
+				site.remembers(b)
+			}
 			tab := b.tab()
 			test.write(b)
+			if strings.Contains(test.name, "User") || strings.Contains(test.name, "Max") {
+				want := outcome{Value: "old"}
+				if test.name != "SetUser" {
+					want.Value = ""
+				}
+				second.want([]outcome{want}, "get:a")
+			}
 			b.want([]outcome{{Value: test.want}}, test.ask)
 			if test.name == "Destroy" || test.name == "Login of another user" { // the tab has an id that is dead
 				test.want, test.ask = "", "get:a"

@@ -153,6 +153,35 @@ func TestPairingEnds(t *testing.T) {
 	}
 }
 
+// What was read from a server of a cluster is void when another gets a slot of its: by then the first may be cut off.
+func TestPairingEndsWithSlot(t *testing.T) {
+	server := redistest.StartCluster(t, 3, 0)
+	c := newCluster(t, server)
+	c.Track(new(told).tracking(time.Hour))
+	if err := c.Tracks(context.Background(), time.Now(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	p := read(t, c, "a")
+	if !p.Fresh(time.Now()) {
+		t.Fatal("not tracked")
+	}
+	server.BeginMove("a").End()
+	for tries := 0; ; tries++ { // until the servers agree
+		command := NewCommand("a", 2, "HGETALL")
+		command.String("a")
+		_, err := c.Do(context.Background(), time.Now(), command)
+		if err == nil {
+			break
+		}
+		if tries == 20 {
+			t.Fatal(err)
+		}
+	}
+	if p.Fresh(time.Now()) {
+		t.Error("fresh, though another server has the slot")
+	}
+}
+
 // Two connections to one address may lead to two servers, both with a client of the same id. Then all commands succeed,
 // and nothing is told.
 func TestTracksElsewhere(t *testing.T) {
