@@ -461,15 +461,21 @@ func (m *SessionManager) Destroy() (err error) {
 	return op.destroy()
 }
 
-// Refresh drops what this request has read, so that the next read asks Redis again, for notifications too. It is for
-// long requests, such as event streams and websockets.
+// Refresh drops what this request has read, so that the next read asks Redis again, for notifications too, and with
+// [Settings.CacheFor] too. It is for long requests, such as event streams and websockets, and for those that must not rely
+// on memory.
 func (m *SessionManager) Refresh() {
 	if m.request == nil {
 		return
 	}
 	m.request.lock.Lock()
 	defer m.request.lock.Unlock()
+	if !m.request.touched && m.request.app.settings.CacheFor > 0 {
+		m.request.touched = true
+		m.request.nextCookie()
+	}
 	if m.request.id != nil || !m.request.touched {
 		m.request.snapshot = snapshot{}
 	}
+	m.request.app.store.Forget(m.request.id)
 }

@@ -181,10 +181,13 @@ func (a *App) Ping(ctx context.Context) error {
 
 // CacheStats say how often sessions were read from memory: see [Settings.CacheFor].
 type CacheStats struct {
-	Hits, Misses  uint64        // reads that were answered from memory, and those that went to Redis
-	Invalidations uint64        // keys that Redis has said were changed
-	Bytes         uint64        // about how much memory is used
-	PongAge       time.Duration // since Redis was last asked for a sign of life, and gave it; of several servers, the longest. 0 if none is listened to
+	Hits, Misses  uint64 // reads that were answered from memory, and those that went to Redis
+	Invalidations uint64 // keys that Redis has said were changed
+	Bytes         uint64 // about how much memory is used
+
+	// PongAge is how long ago Redis was asked for the last sign of life that it gave; of several servers, the longest. It
+	// is 0 if there is none. Nothing is read from memory while it is more than CacheFor.
+	PongAge time.Duration
 }
 
 // CacheStats returns the figures since [New]; all are 0 if CacheFor is.

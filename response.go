@@ -107,6 +107,7 @@ func (op *operation) due() bool {
 	if !renew && (op.late || op.lifetime == 0 || time.Now().Unix()-op.issued <= op.lifetime/10) {
 		return false
 	}
+	op.app.store.Forget(op.id)
 	_, o, err := op.app.store.Read(op.ctx, op.began, op.id, store.UserField, false)
 	still := err == nil && op.settle(o)
 	if err == nil && o.State == store.Rotated {

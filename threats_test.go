@@ -150,7 +150,7 @@ func TestThreatResurrection(t *testing.T) {
 	})
 }
 
-// revokeFirst revokes the first session of an account, if there is one.
+// revokeFirst revokes the first session of a user, if there is one.
 func revokeFirst(t *testing.T, site *site, user string) error {
 	infos, err := site.app.Sessions(t.Context(), user)
 	if err != nil || len(infos) == 0 {
@@ -654,7 +654,7 @@ func TestThreatCachedPrivateResponse(t *testing.T) {
 	})
 }
 
-// grandTour uses everything the library has, accounts and faults included.
+// grandTour uses everything the library has, users and faults included.
 func grandTour(t *testing.T, site *site, server *redistest.Server) (cookies []string) {
 	t.Helper()
 	cookies = tour(t, site, server)

@@ -50,7 +50,7 @@ func TestLogin(t *testing.T) {
 		b.want([]outcome{{Value: "kept"}, {Value: "admin"}, {Value: "kept"}, {Value: []any{"cart", "counts", "name", "role"}}}, "get:cart", "get:role", "take:note", "keys")
 		b.with(before).want([]outcome{{Value: ""}}, "user")
 
-		// On a first visit, and once more for another account; SetUser needs no new id.
+		// On a first visit, and once more for another user; SetUser needs no new id.
 		b = site.browser()
 		site.use(b, func(s *pycket.SessionManager) { login(s) })
 		wantSessions(t, site, "ann", 2)
@@ -246,7 +246,7 @@ func TestLoginAfterEnd(t *testing.T) {
 	})
 }
 
-// Whoever signs in does not get what the account before has left: values, notifications and all that is known of
+// Whoever signs in does not get what the user before has left: values, notifications and all that is known of
 // its browser. What a stranger has put into the cart stays.
 func TestUserChanges(t *testing.T) {
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
@@ -367,7 +367,7 @@ func TestUserChanges(t *testing.T) {
 				t.Errorf("the record is %q, was %q", got, before)
 			}
 		})
-		t.Run("the same account", func(t *testing.T) {
+		t.Run("the same user", func(t *testing.T) {
 			server.Do(0, "FLUSHALL")
 			b := site.browser()
 			visit(b, "a stranger's", func(s *pycket.SessionManager, n *pycket.NotificationManager) error {
@@ -386,7 +386,7 @@ func TestUserChanges(t *testing.T) {
 	})
 }
 
-// The list of an account heals itself: dead sessions are never listed, living ones always, and nothing is
+// The list of a user heals itself: dead sessions are never listed, living ones always, and nothing is
 // left of those that expired.
 func TestUserListHeals(t *testing.T) {
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {

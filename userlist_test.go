@@ -80,7 +80,7 @@ func (a *apart) covered() {
 	}
 }
 
-// listed is how many sessions the account has.
+// listed is how many sessions the user has.
 func (a *apart) listed() int {
 	a.t.Helper()
 	return len(list(a.t, a.site, a.user))
@@ -192,7 +192,7 @@ func TestRememberedPlaceOnTheList(t *testing.T) {
 		"remember, set user": func(a *apart) []func(s *pycket.SessionManager) error {
 			return []func(s *pycket.SessionManager) error{remember, func(s *pycket.SessionManager) error { return s.SetUser(a.user) }}
 		},
-		"another account": func(a *apart) []func(s *pycket.SessionManager) error {
+		"another user": func(a *apart) []func(s *pycket.SessionManager) error {
 			return []func(s *pycket.SessionManager) error{
 				func(s *pycket.SessionManager) error { return s.Login("another", nil) }, remember,
 				func(s *pycket.SessionManager) error { return s.SetUser(a.user) },
@@ -423,7 +423,7 @@ func TestRenewalDisturbsNobody(t *testing.T) {
 	busy.Wait()
 }
 
-// Two accounts whose names have one SHA-1 (https://shattered.io) share nothing.
+// Two users whose names have one SHA-1 (https://shattered.io) share nothing.
 func TestUsersOfOneSHA1(t *testing.T) {
 	const prefix = "255044462d312e330a25e2e3cfd30a0a0a312030206f626a0a3c3c2f57696474682032203020522f4865696768742033203020522f547970652034203020522f537562747970652035203020522f46696c7465722036203020522f436f6c6f7253706163652037203020522f4c656e6774682038203020522f42697473506572436f6d706f6e656e7420383e3e0a73747265616d0affd8fffe00245348412d3120697320646561642121212121852fec092339759c39b1a1c63c4c97e1fffe01"
 	var users [2]string
@@ -458,7 +458,7 @@ func TestUsersOfOneSHA1(t *testing.T) {
 	})
 }
 
-// A key of another type in the place of an account's list is no reason to lose a login.
+// A key of another type in the place of a user's list is no reason to lose a login.
 func TestLoginWithSpoiltList(t *testing.T) {
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		s := settings(server)

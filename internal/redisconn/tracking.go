@@ -369,7 +369,7 @@ func (f *follower) listen() {
 	for {
 		message, err := redis.Values(redis.ReceiveWithTimeout(f.conn.Conn, 0))
 		if err != nil {
-			f.err = err
+			f.err = untracked(err)
 			return
 		}
 		kind, _ := redis.String(message[0], nil)

@@ -59,6 +59,8 @@ type link struct {
 	client, server net.Conn
 	there, back    int // bytes until it breaks
 	muted, ended   bool
+	subscribed     bool // its client has sent SUBSCRIBE
+	held           bool // its replies are kept back
 }
 
 // NewProxy starts a proxy to a server.
@@ -149,6 +151,7 @@ func (p *Proxy) passCommands(l *link) {
 			return
 		}
 		p.commands = append(p.commands, string(words[2]))
+		l.subscribed = l.subscribed || string(words[2]) == "SUBSCRIBE"
 		p.sent.Write(command)
 		if first {
 			p.trips++
@@ -168,7 +171,7 @@ func (p *Proxy) passReplies(l *link) {
 	for in := bufio.NewReaderSize(l.server, 64<<10); ; {
 		reply, err := readValue(in, nil)
 		p.mu.Lock()
-		for !l.ended && p.hold {
+		for !l.ended && (p.hold || l.held) {
 			p.changed.Wait()
 		}
 		muted := l.muted
@@ -309,6 +312,24 @@ func (p *Proxy) Upstream(addr string) { p.set(func() { p.upstream = addr }) }
 
 // Hold keeps replies back until Pass.
 func (p *Proxy) Hold() { p.set(func() { p.hold, p.passed = true, 0 }) }
+
+// HoldSome keeps replies back on the connections that there are and that have subscribed to a channel, or on all others,
+// until PassSome. AwaitCommands counts from then on.
+func (p *Proxy) HoldSome(subscribed bool) { p.holdSome(subscribed, true) }
+
+// PassSome passes on what HoldSome has kept back.
+func (p *Proxy) PassSome(subscribed bool) { p.holdSome(subscribed, false) }
+
+func (p *Proxy) holdSome(subscribed, held bool) {
+	p.set(func() {
+		p.passed = 0
+		for l := range p.links {
+			if l.subscribed == subscribed {
+				l.held = held
+			}
+		}
+	})
+}
 
 // AwaitCommands waits until n commands have been passed to the server since Hold.
 func (p *Proxy) AwaitCommands(n int) {

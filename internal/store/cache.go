@@ -154,6 +154,13 @@ func (c *cache) forgetKey(key string) {
 	c.entries.Invalidate(handle)
 }
 
+// Forget makes the next read of a session ask Redis. The id may be nil.
+func (s *Store) Forget(id *ID) {
+	if s.cache != nil && id != nil {
+		s.cache.forgetKey(s.key(id.Handle))
+	}
+}
+
 // forgetUser forgets all sessions of a user, and perhaps of some others.
 func (c *cache) forgetUser(user string) {
 	if c == nil {
