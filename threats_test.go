@@ -1497,8 +1497,10 @@ func TestThreatsAreDocumented(t *testing.T) {
 	require(t, err)
 	files, err := filepath.Glob("*_test.go")
 	require(t, err)
+	inner, err := filepath.Glob("internal/*/*_test.go")
+	require(t, err)
 	tests := map[string]bool{}
-	for _, name := range files {
+	for _, name := range append(files, inner...) {
 		source, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
 		require(t, err)
 		for _, decl := range source.Decls {
