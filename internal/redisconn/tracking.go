@@ -75,7 +75,8 @@ type carriage struct {
 	pairing *Pairing // that the connection had by then
 }
 
-// Track makes Redis remember, and [Command.Pairing] tell, what may be kept of the replies.
+// Track makes Redis remember, and [Command.Pairing] tell, what may be kept of the replies. In a cluster the command's key
+// has a hash tag: connections find each other by a key beside it.
 func (c *Command) Track() { c.sent = new(carriage) }
 
 // Pairing returns the Pairing under which a tracked command was sent, nil if it was under none: then nobody is told when

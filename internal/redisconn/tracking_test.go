@@ -158,17 +158,17 @@ func TestPairingEndsWithSlot(t *testing.T) {
 	server := redistest.StartCluster(t, 3, 0)
 	c := newCluster(t, server)
 	c.Track(new(told).tracking(time.Hour))
-	if err := c.Tracks(context.Background(), time.Now(), "a"); err != nil {
+	if err := c.Tracks(context.Background(), time.Now(), "{a}"); err != nil {
 		t.Fatal(err)
 	}
-	p := read(t, c, "a")
+	p := read(t, c, "{a}")
 	if !p.Fresh(time.Now()) {
 		t.Fatal("not tracked")
 	}
-	server.BeginMove("a").End()
+	server.BeginMove("{a}").End()
 	for tries := 0; ; tries++ { // until the servers agree
-		command := NewCommand("a", 2, "HGETALL")
-		command.String("a")
+		command := NewCommand("{a}", 2, "HGETALL")
+		command.String("{a}")
 		_, err := c.Do(context.Background(), time.Now(), command)
 		if err == nil {
 			break
