@@ -191,6 +191,64 @@ func TestRotateAgain(t *testing.T) {
 	})
 }
 
+// A request that was not told what became of a write reads its session again: what it has read may be another user's.
+func TestReadAfterLostAnswer(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
+		proxy, s := proxied(t, server)
+		site := newSite(t, s)
+		knowScripts(t, site)
+		for op, want := range map[string]string{
+			"login:bob": "", "setuser:bob": "", "set:a:new": "new", "delete:a": "", "setmany:a:new": "new", "destroy": "",
+		} {
+			for name, loss := range losses {
+				t.Run(op+", "+name, func(t *testing.T) {
+					site.browser().must("set:a:old", op) // Redis has then seen the script
+					b := site.browser()
+					b.must("login:ann", "set:a:old")
+					site.visit(b, func(w http.ResponseWriter, r *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+						h := operate(w, r)
+						if _, err := h.do(w, []string{"get", "a"}); err != nil {
+							t.Fatal(err)
+						}
+						loss(proxy, true)
+						_, err := h.do(w, strings.Split(op, ":"))
+						wantError(t, err, pycket.ErrUnavailable)
+						loss(proxy, false)
+						want := want
+						if name == "the command is lost" {
+							want = "old"
+						}
+						if got, _ := h.do(w, []string{"get", "a"}); got != want {
+							t.Errorf("a is %q afterwards, want %q", got, want)
+						}
+					})
+				})
+			}
+		}
+	})
+}
+
+// Remember, and then a Rotate whose answer is lost: the browser gets the new id, for as long as Remember says.
+func TestRememberThenLostRotate(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
+		proxy, s := proxied(t, server)
+		site := newSite(t, s)
+		knowScripts(t, site)
+		b := site.browser()
+		b.must("login:ann", "set:a:b")
+		a := site.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			noError(t, s.Remember(30*24*time.Hour))
+			proxy.DropReplies(true)
+			wantError(t, s.Rotate(), pycket.ErrUnavailable)
+			proxy.DropReplies(false)
+		})
+		if got := strings.Join(a.header["Set-Cookie"], "\n"); !strings.Contains(got, "Max-Age=2592000") {
+			t.Errorf("Set-Cookie: %q", got)
+		}
+		b.want([]outcome{{Value: "b"}}, "get:a")
+	})
+}
+
 // The cookie of a rotation or a login whose answer was lost, and that was carried out, lasts as long as the session's
 // cookie should from then on: what Remember has set stays by Rotate, and ends when another user logs in.
 func TestCookieLifetimeAgain(t *testing.T) {

@@ -287,7 +287,7 @@ func (m *SessionManager) Delete(names ...string) (err error) {
 		return err
 	}
 	for op.asks() {
-		op.heard(op.app.store.Delete(op.ctx, op.began, op.id, names))
+		op.changed(op.app.store.Delete(op.ctx, op.began, op.id, names))
 	}
 	if err := op.gone(); err != nil {
 		return err

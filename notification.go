@@ -90,6 +90,7 @@ func (m *NotificationManager) restore(f store.Field) error {
 	for op.asks() {
 		op.heard(op.app.store.Restore(op.ctx, op.began, op.id, f))
 	}
+	op.snapshot.quiet = false // the session may have been read since it was taken
 	if op.err == nil && !op.done {
 		return ErrGone
 	}

@@ -82,3 +82,26 @@ func TestNoneWaiting(t *testing.T) {
 		b.want([]outcome{{Value: "b"}, {}, {}, {Value: "info=text"}}, "get:a", "destroy", "add:info:text", "drain")
 	})
 }
+
+// What a request has put back it finds again, though it has read its session in between, when nothing was waiting.
+func TestPutBackIsFound(t *testing.T) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		site := newSite(t, settings(server))
+		b := site.browser()
+		b.must("set:a:b", "note:saved:once")
+		site.works(b, func(s *pycket.SessionManager, n *pycket.NotificationManager) error {
+			beforeUnreadable = func() {
+				s.Refresh()
+				wantGet(t, s, "a", "b")
+			}
+			if _, err := n.Lookup("saved", new(unreadable)); err == nil {
+				t.Error("no error")
+			}
+			text, err := pycket.Get(n, "saved", "")
+			if text != "once" {
+				t.Errorf("afterwards there is %q", text)
+			}
+			return err
+		})
+	})
+}

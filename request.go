@@ -42,11 +42,10 @@ type request struct {
 	late    bool // a session of one of its cookies ended so late that no write may start another
 	before  bool // it ended before this request began, though: a Login may start another
 
-	// tried is the new id of a rotation whose result this request doesn't know, and triedFor the lifetime of its cookie,
-	// which after a Login depends on what is stored. trying means that the request now uses it as the session's id.
-	tried    *store.ID
-	triedFor int64
-	trying   bool
+	// pending is the new id of a rotation whose result this request doesn't know. trying means that the request now uses
+	// it as the session's id.
+	pending *store.ID
+	trying  bool
 
 	// mark is the token in the marks of the sessions that this request destroys, by which it recognizes them.
 	mark string
@@ -56,6 +55,7 @@ type request struct {
 	lifetime int64 // of the browser's cookie, in seconds; 0 if it ends with the browser, or asStored
 	issued   int64 // when the browser's cookie was signed, in Unix time
 	renew    bool  // Remember has given the browser's cookie another lifetime
+	clears   bool  // it has destroyed a session
 }
 
 // A standing is what a request knows of whether its session is alive.
@@ -225,12 +225,12 @@ func (q *request) settle(o store.Outcome) bool {
 	switch {
 	case o.State == store.Alive:
 		if q.trying { // the rotation was carried out
-			q.trying, q.cookie, q.lifetime, q.snapshot = false, setCookie, q.triedFor, snapshot{}
+			q.trying, q.cookie, q.lifetime, q.snapshot = false, setCookie, asStored, snapshot{}
 		}
 		q.state = alive
 		return true
-	case o.State == store.Rotated && q.tried != nil && !q.committed.Load():
-		q.id, q.tried, q.trying = q.tried, nil, true
+	case o.State == store.Rotated && q.pending != nil && !q.committed.Load():
+		q.id, q.pending, q.trying = q.pending, nil, true
 	case o.State == store.Destroyed && q.mark != "" && o.Token == q.mark:
 		q.destroyed()
 	default:
@@ -247,9 +247,12 @@ func (q *request) settle(o store.Outcome) bool {
 // enough.
 func (q *request) dead(o store.Outcome) {
 	age, wasAlive := time.Since(q.began), q.state == alive
-	q.tried, q.trying, q.renew = nil, false, false
+	q.pending, q.trying, q.renew = nil, false, false
 	if q.cookie == setCookie { // of an id that is dead now
 		q.cookie = keepCookie
+		if q.clears {
+			q.cookie = deleteCookie
+		}
 	}
 	if wasAlive || age > store.Late || o.State != store.Expired && o.Ago < age+underWay {
 		before := o.State == store.Destroyed && !wasAlive && o.Ago-tick > age
@@ -271,9 +274,9 @@ func (q *request) dead(o store.Outcome) {
 // destroyed records that this request has ended the session.
 func (q *request) destroyed() {
 	q.id, q.state, q.lifetime = nil, unknown, q.app.cookies.lifetime
-	q.tried, q.trying, q.renew = nil, false, false
+	q.pending, q.trying, q.renew = nil, false, false
 	q.snapshot = snapshot{whole: true}
-	q.cookie = deleteCookie
+	q.cookie, q.clears = deleteCookie, true
 }
 
 // asks reports whether there is an id to ask about.
@@ -287,6 +290,16 @@ func (op *operation) heard(o store.Outcome, err error) {
 	}
 	op.done = op.settle(o)
 }
+
+// changed is heard for a command that changes the session.
+func (op *operation) changed(o store.Outcome, err error) {
+	if op.heard(o, err); err != nil {
+		op.uncertain()
+	}
+}
+
+// uncertain drops what was read: a command that has failed may have been carried out all the same.
+func (op *operation) uncertain() { op.snapshot = snapshot{} }
 
 // maxTries bounds how often a write is tried: once for each cookie, since all their sessions may have ended, then under
 // a new id, and under another if that is in use.
@@ -319,6 +332,9 @@ func (op *operation) wrote(o store.Outcome, err error) {
 	}
 	if err != nil {
 		op.err = op.explain(err)
+		if !errors.Is(err, ErrTooLarge) && !errors.Is(err, store.ErrNotNumber) {
+			op.uncertain()
+		}
 		return
 	}
 	if op.done = o.State != store.Taken && op.settle(o); op.done && op.fresh {
@@ -366,11 +382,14 @@ func (op *operation) rotate() error {
 			return op.app.warnings.headersSent()
 		}
 		next := op.rotation()
-		op.heard(op.app.store.Rotate(op.ctx, op.began, op.id, next))
+		op.changed(op.app.store.Rotate(op.ctx, op.began, op.id, next))
 		switch {
 		case op.err != nil:
-			op.tried, op.triedFor = next, op.lifetime
+			op.pending = next
 		case op.done:
+			if op.pending != nil { // it may be the second time, after a Login
+				op.lifetime = asStored
+			}
 			op.rotated(next)
 		}
 	}
@@ -379,14 +398,14 @@ func (op *operation) rotate() error {
 
 // rotation returns the id for a rotation: that of the last one if its result is not known.
 func (q *request) rotation() *store.ID {
-	if q.tried != nil {
-		return q.tried
+	if q.pending != nil {
+		return q.pending
 	}
 	return q.id.Rotated()
 }
 
 func (q *request) rotated(next *store.ID) {
-	q.id, q.tried, q.cookie = next, nil, setCookie
+	q.id, q.pending, q.cookie = next, nil, setCookie
 }
 
 // destroy ends the session. Only the request that ended it deletes the cookie: any other might delete the cookie of a
@@ -407,6 +426,7 @@ func (op *operation) destroy() error {
 		case errors.Is(err, ErrCorrupt): // the key is not a session's: leave it, and delete the cookie
 			op.destroyed()
 		case err != nil:
+			op.uncertain()
 			return op.explain(err)
 		case op.settle(o):
 			op.destroyed()

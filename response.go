@@ -77,11 +77,10 @@ func (op *operation) headers(h http.Header) {
 		}
 	case deleteCookie:
 		line = op.app.cookies.delete(op.http)
-		if op.app.settings.Cookies.ClearSiteData {
-			// Caches and what scripts have stored (https://www.w3.org/TR/clear-site-data/). Not cookies: one may just have been
-			// set.
-			h.Set("Clear-Site-Data", `"cache", "storage"`)
-		}
+	}
+	if op.clears && op.app.settings.Cookies.ClearSiteData {
+		// Caches and what scripts have stored (https://www.w3.org/TR/clear-site-data/). Not cookies: one may be set here.
+		h.Set("Clear-Site-Data", `"cache", "storage"`)
 	}
 	h.Add("Set-Cookie", line)
 	forbidSharedCaching(h)
@@ -107,9 +106,12 @@ func (op *operation) due() bool {
 	if !renew && (op.late || op.lifetime == 0 || time.Now().Unix()-op.issued <= op.lifetime/10) {
 		return false
 	}
-	op.app.store.Forget(op.id)
-	_, o, err := op.app.store.Read(op.ctx, op.began, op.id, store.UserField, false)
+	o, err := op.app.store.Check(op.ctx, op.began, op.id)
 	still := err == nil && op.settle(o)
+	if op.trying { // this request has rotated it, and the answer was lost
+		o, err = op.app.store.Check(op.ctx, op.began, op.id)
+		still = err == nil && op.settle(o)
+	}
 	if err == nil && o.State == store.Rotated {
 		err = errNewID
 	}

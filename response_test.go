@@ -509,10 +509,12 @@ func TestClearSiteData(t *testing.T) {
 			s.Cookies.ClearSiteData = on
 			site := newSite(t, s)
 			b := site.browser()
-			b.must("set:a:b")
-			a, _ := b.do("destroy")
-			if got := a.header.Get("Clear-Site-Data"); (got == `"cache", "storage"`) != on {
-				t.Errorf("set: %v, Clear-Site-Data: %q", on, got)
+			for _, then := range []string{"get:a", "set:a:b", "add:info:Goodbye", "login:bob"} {
+				b.must("set:a:b")
+				a, _ := b.do("destroy", then)
+				if got := a.header.Get("Clear-Site-Data"); (got == `"cache", "storage"`) != on {
+					t.Errorf("set: %v, then %s, Clear-Site-Data: %q", on, then, got)
+				}
 			}
 		}
 	})

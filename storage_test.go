@@ -261,6 +261,7 @@ func TestForeignKeys(t *testing.T) {
 		site := newSite(t, settings(server))
 		b := site.browser()
 		b.must("set:a:b")
+		old := b.cookie()
 		key := server.OnlyKey()
 		server.Do(0, "DEL", key)
 		server.Do(0, "RPUSH", key, "of another type")
@@ -279,6 +280,13 @@ func TestForeignKeys(t *testing.T) {
 		b.must("set:a:mine")
 		if got := server.Hash(0, key); got["a"] != `"foreign"` {
 			t.Errorf("the foreign key has become %v", got)
+		}
+		limited := settings(server)
+		limited.AbsoluteTimeout = time.Hour
+		server.Do(0, "HSET", key, "pycket:id", "something else")
+		newSite(t, limited).browser().with(old).must("get:a", "set:a:mine", "drain")
+		if got := server.Hash(0, key); got["a"] != `"foreign"` {
+			t.Errorf("with an absolute timeout, the foreign key has become %v", got)
 		}
 	})
 }

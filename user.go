@@ -109,7 +109,7 @@ func (m *SessionManager) bind(user string, values Values, login bool) error {
 	}
 	if op.err != nil {
 		if b.Next != nil {
-			op.tried, op.triedFor = b.Next, asStored
+			op.pending = b.Next
 		}
 		return op.err
 	}
@@ -165,7 +165,7 @@ func (m *SessionManager) Remember(idle time.Duration) (err error) {
 		return op.app.warnings.headersSent()
 	}
 	for op.asks() {
-		op.heard(op.app.store.Remember(op.ctx, op.began, op.id, idle))
+		op.changed(op.app.store.Remember(op.ctx, op.began, op.id, idle))
 	}
 	if err := op.gone(); err != nil {
 		return err
@@ -238,6 +238,11 @@ func (a *App) currentHandle(ctx context.Context) (string, error) {
 		return "", err
 	}
 	defer op.end()
+	if op.state != alive { // of several cookies, one may be
+		if _, err := op.value(store.UserField); err != nil {
+			return "", err
+		}
+	}
 	if op.id == nil {
 		return "", nil
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -125,6 +126,20 @@ func TestYourDevices(t *testing.T) {
 		if len(infos) != 3 {
 			t.Fatalf("ann has %d sessions", len(infos))
 		}
+
+		// The first of two cookies may be that of a session that has ended.
+		gone := signIn(t, site, "ann")
+		old := gone.cookie()
+		gone.must("destroy")
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Cookie", "PYCKET_ID="+old+"; PYCKET_ID="+browsers[1].cookie())
+		site.app.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			again, err := site.app.Sessions(r.Context(), "ann")
+			noError(t, err)
+			if len(again) != 3 || !again[1].Current {
+				t.Errorf("%+v", again)
+			}
+		})).ServeHTTP(httptest.NewRecorder(), r)
 
 		// A handle stays the same after a rotation, and revoking by it is at once.
 		site.works(browsers[0], func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { return s.Rotate() })

@@ -371,8 +371,15 @@ func TestListIsPruned(t *testing.T) {
 		for i := range 63 {
 			place(2*time.Minute, fmt.Sprintf("missing%09d", i))
 		}
-		signIn(t, site, "ann")
+		again := signIn(t, site, "ann")
 		wantListed(1, "after the 64th login")
+
+		// Logging in again in a session that has a place takes none.
+		for i := range 63 {
+			place(2*time.Minute, fmt.Sprintf("missing%09d", i))
+		}
+		again.must("login:ann")
+		wantListed(64, "after a login that took no place")
 	})
 }
 

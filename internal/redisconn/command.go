@@ -48,7 +48,6 @@ type Command struct {
 	kinds      [maxReplies]byte // what each reply must begin with, 0 if that is not known
 	asking     bool             // each comes after an ASKING
 	script     *Script          // run by its hash
-	whole      bool             // it is sent by its source instead
 	rest       int              // where wire continues after the hash
 	sent       *carriage        // nil if it is not tracked
 }
@@ -81,7 +80,7 @@ func (c *Command) Then(words int, name string) {
 // Whole returns a script's command with the source of the script instead of its hash.
 func (c *Command) Whole() *Command {
 	words, _ := bulk(c.wire)
-	all := &Command{key: c.key, repeatable: c.repeatable, script: c.script, whole: true}
+	all := &Command{key: c.key, repeatable: c.repeatable}
 	all.wire = make([]byte, 0, len(c.wire)+len(c.script.source)+16)
 	all.Then(words, "EVAL")
 	all.String(c.script.source)
@@ -96,7 +95,7 @@ func (c *Command) Key() string { return c.key }
 // isUnknown reports whether the server does not know the script. Then the script was not run, and is to be sent whole,
 // which the server remembers.
 func (c *Command) isUnknown(r *Replies) bool {
-	return c.script != nil && !c.whole && r[0].kind == '-' && bytes.HasPrefix(r[0].text, []byte("NOSCRIPT"))
+	return c.script != nil && r[0].kind == '-' && bytes.HasPrefix(r[0].text, []byte("NOSCRIPT"))
 }
 
 // mayGet reports whether r may be the reply to the command with this number. Of commands that are sent together, one

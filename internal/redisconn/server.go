@@ -25,7 +25,7 @@ type Server struct {
 	slots   chan struct{} // has an element for each connection in use besides the lane's
 	timeout time.Duration
 	large   marks    // of keys that had large commands or replies: the next replies may be large too, and keep others waiting
-	small   marks    // of commands on them that have small replies
+	small   marks    // of reads of them that have small replies
 	tracker *tracker // nil if nothing is tracked
 }
 
@@ -76,8 +76,8 @@ func (s *Server) do(ctx context.Context, began time.Time, c *Command) (Replies, 
 		ctx, began, deadline = limited, now, now.Add(s.timeout)
 	}
 	try := s.lane.do
-	key, kind := c.marks()
-	alone := cap(s.slots) > 0 && (len(c.wire) > largeCommand || s.large.has(key) && !s.small.has(kind))
+	key, all := c.marks()
+	alone := cap(s.slots) > 0 && (len(c.wire) > largeCommand || s.large.has(key) && !s.small.has(all))
 	if alone {
 		try = s.doAlone
 	}
@@ -91,9 +91,9 @@ func (s *Server) do(ctx context.Context, began time.Time, c *Command) (Replies, 
 	switch {
 	case max(r.size(), len(c.wire)) > largeCommand:
 		s.large.add(key)
-		s.small.remove(kind)
-	case alone && err == nil && r.err(c.replies) == nil:
-		s.small.add(kind)
+		s.small.remove(all)
+	case alone && err == nil && c.script == nil && r.err(c.replies) == nil: // a script may have another reply next time
+		s.small.add(all)
 	}
 	if c.sent != nil && err == nil && s.tracker != nil && !c.sent.pairing.valid() {
 		s.tracker.want(s.tracker.wanted, c.key)
@@ -122,14 +122,9 @@ func (m *marks) remove(mark uint64)   { m[mark%uint64(len(m))].CompareAndSwap(ma
 
 var markSeed = maphash.MakeSeed()
 
-// marks returns those of the command's key and of what the command does to it: a script, whatever its arguments, or the
-// command itself.
-func (c *Command) marks() (key, kind uint64) {
-	key = maphash.String(markSeed, c.key)
-	if c.script != nil {
-		return key, key ^ maphash.String(markSeed, c.script.sha)
-	}
-	return key, maphash.Bytes(markSeed, c.wire[:min(len(c.wire), largeCommand)])
+// marks returns the hashes of the command's key and of all of the command.
+func (c *Command) marks() (key, all uint64) {
+	return maphash.String(markSeed, c.key), maphash.Bytes(markSeed, c.wire[:min(len(c.wire), largeCommand)])
 }
 
 // doAsking carries out a command on a key that is moving to this server of a cluster.

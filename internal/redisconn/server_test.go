@@ -143,9 +143,9 @@ func (s alone) DoAll(ctx context.Context, began time.Time, c *Command) (Replies,
 }
 
 func takeForLarge(s *Server, c *Command) {
-	key, kind := c.marks()
+	key, all := c.marks()
 	s.large.add(key)
-	s.small.remove(kind)
+	s.small.remove(all)
 }
 
 // ways returns a Server that uses the lane, one that uses a connection for each command, and a Cluster.

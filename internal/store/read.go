@@ -93,6 +93,12 @@ func (s *Store) ReadNames(ctx context.Context, began time.Time, id *ID) (Content
 	return Content{items: items}, o, mapped(err)
 }
 
+// Check asks Redis, never memory, what became of a session.
+func (s *Store) Check(ctx context.Context, began time.Time, id *ID) (Outcome, error) {
+	_, o, err := s.readOne(ctx, began, id, recordField)
+	return o, err
+}
+
 const (
 	// A session of up to smallBytes is read whole at a request's first read, and one of up to wholeBytes at the
 	// second: a request that reads one value of many should not pay for all, and one that reads many should not

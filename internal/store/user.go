@@ -202,10 +202,10 @@ func (s *Store) Members(ctx context.Context, user string, end bool, except ...st
 		for item, ok := items.Next(); ok; item, ok = items.Next() {
 			handles = append(handles, string(item))
 		}
-		if len(handles) == 0 {
+		last := len(handles) - 1
+		if last < 0 || more && handles[last] == from { // more places of one time than pycket takes
 			return members, cmp.Or(err, ErrMalformed)
 		}
-		last := len(handles) - 1
 		from, handles = handles[last], slices.DeleteFunc(handles[:last], func(h string) bool { return slices.Contains(except, h) })
 		some, failure := s.look(ctx, began, user, handles, end)
 		err = cmp.Or(err, failure)

@@ -12,7 +12,7 @@
 -- (23–35), flags (36), and the bytes that names and values take. Redis may hold anything. write.lua writes it.
 local record = fresh or redis.call('HGET', key, 'pycket:id')
 local verifier, left = record and string.sub(record, 1, 22), 1e15
-if record and ABSOLUTE > 0 then
+if verifier == id and ABSOLUTE > 0 then -- nothing is deleted that may be another's
   left = (tonumber(string.sub(record, 23, 35)) or 0) + ABSOLUTE - now()
   if left <= 0 then
     pcall(redis.call, 'DEL', key) -- its notifications can't be reached any more, and have a TTL

@@ -2,11 +2,11 @@
 -- is left alone. Runs.
 -- in: list, its key, nil or false to do nothing; handle; lasting, for how many milliseconds the list must last, at
 --   least
--- out: places, how many it has
+-- out: places, how many it has, 0 if none was added
 local places = 0
 local kind = list and redis.call('TYPE', list).ok
 if kind == 'zset' or kind == 'none' then
-  redis.call('ZADD', list, now('micros'), handle)
+  local new = redis.call('ZADD', list, now('micros'), handle)
   if redis.call('PTTL', list) < lasting then redis.call('PEXPIRE', list, lasting) end
-  places = redis.call('ZCARD', list)
+  if new == 1 then places = redis.call('ZCARD', list) end
 end
