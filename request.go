@@ -36,7 +36,7 @@ type request struct {
 	lock queue.Lock
 
 	touched bool      // by an operation: the response depends on the cookie
-	cookies int       // how many of the request's cookies were tried
+	skip    int       // how many of the request's cookies have been tried
 	id      *store.ID // of the session; nil if there is none
 	state   standing
 	late    bool // a session of one of its cookies ended so late that no write may start another
@@ -202,12 +202,12 @@ func (q *request) explain(err error) error {
 // one name: see docs/security.md.
 func (q *request) nextCookie() {
 	q.id, q.lifetime = nil, q.app.cookies.lifetime
-	found, forged := q.app.cookies.find(q.http.Header, q.cookies)
-	q.cookies++
+	found, forged := q.app.cookies.find(q.http.Header, q.skip)
+	q.skip++
 	switch {
 	case found != nil:
 		q.id, q.lifetime, q.issued = found.Data, found.Lifetime, found.Signed
-	case forged != "" && q.cookies == 1:
+	case forged != "" && q.skip == 1:
 		q.app.warnings.forged(forged)
 	}
 }
@@ -301,6 +301,8 @@ func (op *operation) changed(o store.Outcome, err error) {
 // uncertain drops what was read: a command that has failed may have been carried out all the same.
 func (op *operation) uncertain() { op.snapshot = snapshot{} }
 
+var errTries = fmt.Errorf("no session was found, and none could be made, in %d attempts", maxTries)
+
 // maxTries bounds how often a write is tried: once for each cookie, since all their sessions may have ended, then under
 // a new id, and under another if that is in use.
 const maxTries = maxCookies + 3
@@ -314,7 +316,7 @@ func (op *operation) next() bool {
 	op.fresh = op.id == nil
 	switch {
 	case op.tries > maxTries:
-		op.err = store.ErrMalformed
+		op.err = errTries
 	case op.state == ended && !(op.login && op.before):
 		op.err = ErrGone
 	case op.fresh && op.committed.Load():

@@ -53,8 +53,8 @@ func (s *Store) Take(ctx context.Context, began time.Time, id *ID, names []strin
 }
 
 // noted is for a script that returns notifications. The first item of its reply is the hash of the user's list, if the
-// session is to take its place there again; noted does that, and returns the others. The script changes nothing that is
-// kept in memory.
+// session is to take its place there again; noted does that, and returns the others. What is kept in memory stays: it may
+// say that notifications are waiting which this has taken, and never that none are.
 func (s *Store) noted(ctx context.Context, began time.Time, id *ID, c *redisconn.Command) (redisconn.List, Outcome, error) {
 	r, o, err := s.ask(ctx, began, c)
 	items, _ := r.List()
