@@ -2,6 +2,8 @@ package pycket
 
 import (
 	"cmp"
+	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -20,6 +22,14 @@ type RedisSettings struct {
 	// URL is redis://[user:password@]host[:port][/database], rediss:// for TLS, or
 	// unix://[user:password@]/path/of/socket. "" means redis://localhost:6379.
 	URL string
+
+	// TLS encrypts the connections to Redis, whatever the scheme of URL: for a CA of your own, a client certificate or
+	// another server name than the host's. nil with rediss:// means the CAs that the machine trusts.
+	TLS *tls.Config
+
+	// Dial opens every connection to Redis: through a tunnel, say, or a hosted service's connector. It should return when
+	// its context ends. nil means a net.Dialer.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	// DBSessions and DBNotifications are the databases of sessions and of notifications. nil means 0 and 1, as in pycket
 	// for Tornado, or, if the URL names a database, that one for both. They may be equal, since the keys differ too, and
@@ -59,6 +69,12 @@ func checkRedis(s *RedisSettings, fault *faults) redisTarget {
 	s.MaxConnections = cmp.Or(s.MaxConnections, defaultMaxConnections)
 	target, err := parseRedisURL(s.URL)
 	fault.when(err != nil, "%w", err)
+	target.Dialer = s.Dial
+	if s.TLS != nil {
+		target.TLS = s.TLS
+		fault.when(target.Network == "unix" && s.TLS.ServerName == "" && !s.TLS.InsecureSkipVerify,
+			"Redis.TLS has no ServerName, and Redis.URL no host; set the name that the server's certificate is for")
+	}
 	if len(s.Cluster) > 0 {
 		checkCluster(s, target, fault)
 		return target
@@ -179,6 +195,9 @@ func parseRedisURL(raw string) (t redisTarget, err error) {
 		}
 		t.db = &n
 	}
-	t.Network, t.Address, t.TLS = "tcp", net.JoinHostPort(host, port), u.Scheme == "rediss"
+	if u.Scheme == "rediss" {
+		t.TLS = new(tls.Config)
+	}
+	t.Network, t.Address = "tcp", net.JoinHostPort(host, port)
 	return t, nil
 }

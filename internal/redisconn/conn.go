@@ -220,6 +220,12 @@ func (c *conn) write(deadline time.Time, slack time.Duration, wire []byte) error
 		}
 	}
 	_, err := c.socket.Write(wire)
+	if encrypted, ok := c.socket.(*tls.Conn); ok && err != nil && !c.reused { // why may have arrived before
+		encrypted.SetReadDeadline(time.Now().Add(patience))
+		if _, said := encrypted.Read(make([]byte, 1)); isAlert(said) {
+			return said
+		}
+	}
 	return err
 }
 

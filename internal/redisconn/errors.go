@@ -115,15 +115,15 @@ func adviceFor(err error) string {
 	var noTLS tls.RecordHeaderError
 	switch {
 	case errors.Is(err, errPlain), errors.As(err, &noTLS):
-		return "use redis:// instead of rediss:// in Redis.URL, or the port on which the server speaks TLS"
+		return "use redis:// instead of rediss:// in Redis.URL, without Redis.TLS, or the port on which the server speaks TLS"
 	case errors.As(err, &unknown):
-		return "add the CA of the server's certificate to those that this machine trusts, or set SSL_CERT_FILE to its file"
+		return "put the CA of the server's certificate into the RootCAs of Redis.TLS, or add it to those that this machine trusts"
 	case errors.As(err, &name):
-		return "use a name in the server's certificate as the host in Redis.URL"
+		return "use a name in the server's certificate as the host in Redis.URL, or as the ServerName of Redis.TLS"
 	case errors.As(err, &certificate):
 		return "give the server a valid certificate"
 	case isAlert(err):
-		return "let the server accept TLS 1.2 or 1.3 without a client certificate (tls-auth-clients no)"
+		return "give Redis.TLS a client certificate that the server trusts and a version of TLS that it speaks, or let it ask for none (tls-auth-clients no)"
 	}
 	return ""
 }
