@@ -41,6 +41,10 @@ type RedisSettings struct {
 	// which operations on users then take several steps.
 	Cluster []string
 
+	// Sentinel says how to find a master that Redis Sentinel watches. URL then has the user, the password and the
+	// database, and names no host.
+	Sentinel SentinelSettings
+
 	// Prefix begins every key. "" means "pycket:". Two applications on one Redis with different prefixes don't accept
 	// each other's cookies.
 	Prefix string
@@ -53,6 +57,22 @@ type RedisSettings struct {
 	// Timeout bounds every operation, waiting and dialing included. For operations on all sessions of a user it applies
 	// to each batch of 1,000. 0 means 3 seconds.
 	Timeout time.Duration
+}
+
+// SentinelSettings say how to find a master that Redis Sentinel watches. Any sentinel that answers will do, and a
+// failover is followed.
+type SentinelSettings struct {
+	// Master is the name of the master in the sentinels' configuration. "" means that there are no sentinels.
+	Master string
+
+	// Addresses is the addresses, host:port, of the sentinels.
+	Addresses []string
+
+	// User and Password are those of the sentinels, if they ask for any.
+	User, Password string
+
+	// TLS encrypts the connections to the sentinels. nil means none.
+	TLS *tls.Config
 }
 
 const (
@@ -74,6 +94,13 @@ func checkRedis(s *RedisSettings, fault *faults) redisTarget {
 		target.TLS = s.TLS
 		fault.when(target.Network == "unix" && s.TLS.ServerName == "" && !s.TLS.InsecureSkipVerify,
 			"Redis.TLS has no ServerName, and Redis.URL no host; set the name that the server's certificate is for")
+	}
+	fault.addresses("Redis.Sentinel.Addresses", s.Sentinel.Addresses)
+	fault.when(s.Sentinel.Master == "" && len(s.Sentinel.Addresses) > 0, "Redis.Sentinel.Master is empty; use the name that the sentinels' configuration gives the master")
+	if s.Sentinel.Master != "" {
+		fault.when(len(s.Sentinel.Addresses) == 0, "Redis.Sentinel.Addresses is empty; name at least one sentinel, as host:port")
+		fault.when(len(s.Cluster) > 0, "Redis.Sentinel and Redis.Cluster are both set; use one: a cluster has no sentinels")
+		fault.when(target.Network == "unix" || target.named, "Redis.URL names a server, and Redis.Sentinel a master; put only user, password, scheme and database into the URL, as in rediss://user:password@/0")
 	}
 	if len(s.Cluster) > 0 {
 		checkCluster(s, target, fault)
@@ -106,16 +133,29 @@ func checkCluster(s *RedisSettings, target redisTarget, fault *faults) {
 		"Redis.Prefix has a brace, and Redis.Cluster is set; omit the brace: what is in braces decides which server a key is on, and that must be the session's handle")
 	fault.when(s.MaxConnections == 1,
 		"Redis.MaxConnections is 1; a cluster takes 2 or more to each server, since a key that moves between servers takes a connection to itself")
-	for i, seed := range s.Cluster { // which may hold a password, in the wrong place
-		host, port, err := net.SplitHostPort(seed)
-		fault.when(err != nil || host == "" || port == "", "Redis.Cluster[%d] is not an address; use host:port", i)
+	fault.addresses("Redis.Cluster", s.Cluster)
+}
+
+// addresses checks a list of addresses, and repeats none: it may hold a password, in the wrong place.
+func (f *faults) addresses(setting string, list []string) {
+	for i, address := range list {
+		host, port, err := net.SplitHostPort(address)
+		f.when(err != nil || host == "" || port == "", "%s[%d] is not an address; use host:port", setting, i)
 	}
 }
 
 // client makes the client of checked settings. It dials nothing.
 func (t redisTarget) client(s *RedisSettings) redisconn.Client {
 	server := func(target redisconn.Target) *redisconn.Server {
-		return redisconn.NewServer(newRedisPool(target, s.MaxConnections), target.Address, s.MaxConnections, s.Timeout)
+		return redisconn.NewServer(newRedisPool(target.Dial, redisconn.CheckIdle, s.MaxConnections), target.Address, s.MaxConnections, s.Timeout)
+	}
+	if s.Sentinel.Master != "" {
+		watch := redisconn.Target{Username: s.Sentinel.User, Password: s.Sentinel.Password, TLS: s.Sentinel.TLS, Dialer: s.Dial}
+		sentinels := redisconn.NewSentinels(s.Sentinel.Master, s.Sentinel.Addresses, watch, s.Timeout)
+		dial := func(ctx context.Context) (redis.Conn, error) { return sentinels.Dial(ctx, t.Target) }
+		master := redisconn.NewServer(newRedisPool(dial, sentinels.Check, s.MaxConnections), "", s.MaxConnections, s.Timeout)
+		master.Follow(sentinels)
+		return master
 	}
 	if len(s.Cluster) == 0 {
 		return server(t.Target)
@@ -128,12 +168,12 @@ func (t redisTarget) client(s *RedisSettings) redisconn.Client {
 }
 
 // newRedisPool makes the pool of the connections to a server.
-func newRedisPool(target redisconn.Target, connections int) *redis.Pool {
+func newRedisPool(dial func(context.Context) (redis.Conn, error), check func(redis.Conn, time.Time) error, connections int) *redis.Pool {
 	return &redis.Pool{
 		MaxIdle:      connections,
 		IdleTimeout:  redisconn.IdleClose,
-		DialContext:  target.Dial,
-		TestOnBorrow: redisconn.CheckIdle,
+		DialContext:  dial,
+		TestOnBorrow: check,
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 // One goroutine may write while another reads.
 type conn struct {
 	redis.Conn // for the pool, which asks whether it is closed
+	address    string
 	socket     net.Conn
 	peeker     *peeker
 	in         *bufio.Reader

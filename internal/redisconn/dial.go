@@ -28,6 +28,9 @@ type Target struct {
 	// Database is selected on every connection. Other is one that scripts select. Dial fails if the server does not have
 	// it: a script would only find out in the middle of its changes.
 	Database, Other int
+
+	// Master makes Dial fail if the server is a replica.
+	Master bool
 }
 
 // Dial connects and greets the server, within the context's deadline. The connection is for the pool of a [Server].
@@ -36,9 +39,13 @@ func (t Target) Dial(ctx context.Context) (redis.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: redis.NewConn(socket, 0, 0), socket: socket, peeker: newPeeker(socket), in: bufio.NewReaderSize(socket, readBuffer)}
+	c := &conn{Conn: redis.NewConn(socket, 0, 0), address: t.Address, socket: socket, peeker: newPeeker(socket), in: bufio.NewReaderSize(socket, readBuffer)}
 	deadline, _ := ctx.Deadline()
-	if err := t.greet(c, deadline); err != nil {
+	err = t.greet(c, deadline)
+	if err == nil && t.Master {
+		err = checkMaster(c, deadline)
+	}
+	if err != nil {
 		c.Close()
 		return nil, err
 	}
@@ -93,6 +100,24 @@ func (t Target) greet(c *conn, deadline time.Time) error {
 	}
 	return errors.Unwrap(broken) // no command of a caller was sent
 }
+
+// checkMaster returns an error unless the server is a master. (The reply to ROLE is a nested list.)
+func checkMaster(c *conn, deadline time.Time) error {
+	info := NewCommand("", 2, "INFO")
+	info.String("replication")
+	r, broken := c.carryOut(deadline, info)
+	switch {
+	case broken != nil:
+		return errors.Unwrap(broken)
+	case r[0].kind == '-':
+		return redis.Error(r[0].text)
+	case !bytes.Contains(r[0].text, []byte("role:master")):
+		return errReplica
+	}
+	return nil
+}
+
+var errReplica = errors.New("the server is a replica, and the sentinels take it for the master")
 
 // open opens a connection. A dialer may ignore its context.
 func (t Target) open(ctx context.Context, network, address string) (net.Conn, error) {

@@ -142,6 +142,7 @@ var refusals = []struct{ text, advice string }{
 	{"DENIED", "give the server a password (requirepass) and put it into Redis.URL, or bind it to an address that only this application reaches"},
 	{"DB index is out of range", adviceOnDatabase},
 	{"invalid DB index", adviceOnDatabase},
+	{"No such master with that name", "use the name that the sentinels' configuration gives the master for Redis.Sentinel.Master"},
 	{"SELECT is not allowed in cluster mode", "name the servers of the cluster in Redis.Cluster"},
 	{"cluster support disabled", "leave Redis.Cluster empty, and name the server in Redis.URL"},
 }

@@ -227,6 +227,19 @@ func (l *lane) passReading() {
 	}
 }
 
+// leave gives up a connection that leads elsewhere than to an address, when it has delivered the replies that are due.
+func (l *lane) leave(address string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn == nil || l.conn.address == address {
+		return
+	}
+	l.leaving = true
+	if len(l.waiting) == 0 && !l.writing && !l.reading {
+		l.giveUp()
+	}
+}
+
 // giveUp closes a connection that no call waits for. What is queued is written to the next.
 func (l *lane) giveUp() {
 	l.hangUp()

@@ -24,6 +24,8 @@ type Server struct {
 	slots   chan struct{} // has an element for each connection in use besides the lane's
 	timeout time.Duration
 	large   largeKeys
+
+	sentinels *Sentinels // which say where the server is, or nil
 }
 
 // NewServer returns a Server that takes its connections from pool, which has them from [Target.Dial]. It uses at most
@@ -33,6 +35,11 @@ func NewServer(pool *redis.Pool, address string, connections int, timeout time.D
 	s.slots = make(chan struct{}, connections-1)
 	s.lane.server = s
 	return s
+}
+
+// Follow makes the server the one that sentinels say is the master. Its pool has its connections from them.
+func (s *Server) Follow(sentinels *Sentinels) {
+	s.sentinels, sentinels.server = sentinels, s
 }
 
 // CheckIdle is for the pool's TestOnBorrow. It refuses a connection that the server has closed while it was idle, or
@@ -208,6 +215,9 @@ func (s *Server) Probes(context.Context, time.Time) ([]Probe, error) {
 
 // Close implements [Client].
 func (s *Server) Close() error {
+	if s.sentinels != nil {
+		s.sentinels.close()
+	}
 	s.lane.close()
 	return s.pool.Close()
 }
