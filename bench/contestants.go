@@ -6,6 +6,8 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -83,6 +85,7 @@ func openFloor(address string) (http.Handler, error) {
 	mux.HandleFunc("/first", f.first)
 	mux.HandleFunc("/fill", f.fill)
 	mux.HandleFunc("/wide", f.wide)
+	mux.HandleFunc("/page", f.page)
 	return mux, nil
 }
 
@@ -145,8 +148,28 @@ func (f floor) wide(w http.ResponseWriter, r *http.Request) {
 	answer(w, value, err)
 }
 
+// page takes all messages in one step, so that none is shown twice.
+func (f floor) page(w http.ResponseWriter, r *http.Request) {
+	c := f.pool.Get()
+	defer c.Close()
+	key := keyOf(r)
+	err := errors.Join(c.Send("GET", key), c.Send("LPOP", key+":messages", 1000), c.Flush())
+	var value string
+	var messages []string
+	if err == nil {
+		value, err = redis.String(c.Receive())
+	}
+	if err == nil {
+		messages, err = redis.Strings(c.Receive())
+	}
+	if err == redis.ErrNil {
+		err = nil
+	}
+	answer(w, value+strings.Join(messages, ""), err)
+}
+
 // openRueidis gives the floor's GET through a client that sends the commands of all requests that are
-// under way together, over few connections.
+// under way together, over few connections, and once more through its client-side cache.
 func openRueidis(address string) (http.Handler, error) {
 	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{address}})
 	if err != nil {
@@ -155,6 +178,11 @@ func openRueidis(address string) (http.Handler, error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/read", func(w http.ResponseWriter, r *http.Request) {
 		value, err := client.Do(r.Context(), client.B().Get().Key(keyOf(r)).Build()).ToString()
+		answer(w, value, err)
+	})
+	mux.HandleFunc("/cached", func(w http.ResponseWriter, r *http.Request) {
+		// As long as pycket trusts what it has read, at most.
+		value, err := client.DoCache(r.Context(), client.B().Get().Key(keyOf(r)).Cache(), idleTimeout/10).ToString()
 		answer(w, value, err)
 	})
 	mux.HandleFunc("/first", func(w http.ResponseWriter, r *http.Request) {
@@ -166,20 +194,28 @@ func openRueidis(address string) (http.Handler, error) {
 	return mux, nil
 }
 
-// newPycket is the application of a Redis and one of its databases.
-func newPycket(address string, db int) (*pycket.App, error) {
-	return pycket.New(pycket.Settings{
+// pycketSettings are those of a Redis and one of its databases.
+func pycketSettings(address string, db int) pycket.Settings {
+	return pycket.Settings{
 		Secrets:     []string{secret},
 		IdleTimeout: idleTimeout,
 		Redis:       pycket.RedisSettings{URL: "redis://" + address, DBSessions: &db, MaxConnections: connections},
-	})
+	}
 }
 
 // pages is a handler as a user of pycket would write it.
 type pages struct{ pycket.SessionMixin }
 
-func openPycket(address string) (http.Handler, error) {
-	app, err := newPycket(address, 0)
+// messagePage is a handler that shows messages, too.
+type messagePage struct {
+	pycket.SessionMixin
+	pycket.NotificationMixin
+}
+
+func openPycket(address string) (http.Handler, error) { return openPages(pycketSettings(address, 0)) }
+
+func openPages(settings pycket.Settings) (http.Handler, error) {
+	app, err := pycket.New(settings)
 	if err != nil {
 		return nil, err
 	}
@@ -191,6 +227,7 @@ func openPycket(address string) (http.Handler, error) {
 	mux.Handle("/first", pycket.HandlerFunc(pages{}, (*pages).first))
 	mux.Handle("/fill", pycket.HandlerFunc(pages{}, (*pages).fill))
 	mux.Handle("/wide", pycket.HandlerFunc(pages{}, (*pages).wide))
+	mux.Handle("/page", pycket.Handler(messagePage{}))
 	return app.Wrap(mux), nil
 }
 
@@ -241,6 +278,18 @@ func (p *pages) wide(w http.ResponseWriter, _ *http.Request) {
 	answer(w, value, err)
 }
 
+func (p *messagePage) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	value, err := pycket.Get(p.Session(), "user", "")
+	var messages []pycket.Message
+	if err == nil {
+		messages, err = p.Notifications().Drain()
+	}
+	for _, message := range messages {
+		value += message.Text
+	}
+	answer(w, value, err)
+}
+
 // openSCS sets IdleTimeout, so that a session that is used does not end.
 func openSCS(address string) (http.Handler, error) {
 	manager := scs.New()
@@ -273,6 +322,9 @@ func openSCS(address string) (http.Handler, error) {
 			manager.Put(r.Context(), wideField, next)
 		}
 		answer(w, value, err)
+	})
+	mux.HandleFunc("/page", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, manager.GetString(r.Context(), "user")+manager.PopString(r.Context(), "message"), nil)
 	})
 	return manager.LoadAndSave(mux), nil
 }
@@ -340,6 +392,18 @@ func openGorilla(store sessions.Store) http.Handler {
 		values[wideField] = next
 		return value, err
 	})
+	mux.HandleFunc("/page", func(w http.ResponseWriter, r *http.Request) {
+		session, err := store.Get(r, cookieName)
+		var body string
+		if err == nil {
+			body, _ = session.Values["user"].(string)
+			if flashes := session.Flashes(); len(flashes) > 0 {
+				body += fmt.Sprint(flashes...)
+				err = session.Save(r, w)
+			}
+		}
+		answer(w, body, err)
+	})
 	return mux
 }
 
@@ -384,6 +448,16 @@ func openGin(address string) (http.Handler, error) {
 			err = session.Save()
 		}
 		answer(c.Writer, value, err)
+	})
+	engine.GET("/page", func(c *gin.Context) {
+		session := ginsessions.Default(c)
+		body, _ := session.Get("user").(string)
+		var err error
+		if flashes := session.Flashes(); len(flashes) > 0 {
+			body += fmt.Sprint(flashes...)
+			err = session.Save()
+		}
+		answer(c.Writer, body, err)
 	})
 	return engine, nil
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"time"
 )
 
 // A recorder is an http.ResponseWriter that is used again and again, so that it adds no allocations.
@@ -87,6 +88,9 @@ type cost struct {
 	Bytes      float64 `json:"allocated_bytes"`
 	Commands   float64 `json:"redis_commands"`
 	RoundTrips float64 `json:"redis_round_trips"`
+
+	Kinds     map[string]float64 `json:"redis_commands_by_kind"`
+	Pipelined *pipelined         `json:"pipelined"` // nil if the commands can't be sent again, or there are none
 }
 
 // A footprint is what one session takes in Redis: the sum of MEMORY USAGE over its keys.
@@ -108,13 +112,15 @@ func openApps(address string) (map[string]http.Handler, error) {
 	return handlers, nil
 }
 
-// costSteps is how many steps of progress measureCosts takes.
-func costSteps(chosen []workload) int {
+// costTime is about what one contestant takes in one of the two passes of measureCosts.
+const costTime = 200 * time.Millisecond
+
+func timeOfCosts(chosen []workload) time.Duration {
 	n := 0
 	for _, w := range chosen {
 		n += 2 * len(w.entries)
 	}
-	return n
+	return time.Duration(n) * costTime
 }
 
 // measureCosts counts over a number of requests of every contestant.
@@ -137,7 +143,7 @@ func (b *bench) measureCosts(ctx context.Context, chosen []workload, requests in
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
-			b.progress.step("allocations: " + e.name)
+			b.progress.step("allocations: "+e.name, costTime)
 			caller, err := w.caller(direct[e.app], e)
 			if err != nil {
 				return nil, err
@@ -172,7 +178,7 @@ func (b *bench) countCommands(ctx context.Context, chosen []workload, costs []co
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			b.progress.step("commands: " + e.name)
+			b.progress.step("commands: "+e.name, costTime)
 			caller, err := w.caller(proxied[e.app], e)
 			if err != nil {
 				return err
@@ -181,13 +187,26 @@ func (b *bench) countCommands(ctx context.Context, chosen []workload, costs []co
 			if err := callTimes(caller, warm); err != nil {
 				return fmt.Errorf("%s: %w", e.name, err)
 			}
-			commands, roundTrips := p.commands.Load(), p.roundTrips.Load()
+			p.take()
+			roundTrips := p.roundTrips.Load()
 			if err := callTimes(caller, counted); err != nil {
 				return fmt.Errorf("%s: %w", e.name, err)
 			}
-			costs[i].Commands = float64(p.commands.Load()-commands) / counted
-			costs[i].RoundTrips = float64(p.roundTrips.Load()-roundTrips) / counted
+			commands := p.take()
+			c := &costs[i]
 			i++
+			c.Commands = float64(len(commands)) / counted
+			c.RoundTrips = float64(p.roundTrips.Load()-roundTrips) / counted
+			c.Kinds = kindsOf(commands, counted)
+			if !w.repeatable || len(commands) < counted {
+				continue // a cache asks Redis now and then
+			}
+			if err := caller.call(); err != nil {
+				return fmt.Errorf("%s: %w", e.name, err)
+			}
+			if c.Pipelined, err = b.redis.pipeline(p.take()); err != nil {
+				return fmt.Errorf("%s, pipelined: %w", e.name, err)
+			}
 		}
 	}
 	return p.stop()

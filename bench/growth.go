@@ -40,17 +40,18 @@ const (
 
 // A growthPlan is how much of it is measured.
 type growthPlan struct {
-	rounds      int
-	slice       time.Duration
-	sessions    []int // in Redis
-	connections []int
+	rounds           int
+	slice            time.Duration
+	sessions         []int // in Redis
+	connections      []int
+	connectionRounds int // whose turns are as long as those of the workloads
 }
 
 func growthPlanOf(quick bool) growthPlan {
 	if quick {
-		return growthPlan{5, 10 * time.Millisecond, []int{1_000, 10_000, 100_000}, []int{1, 4, 16, 64, 256, 1024}}
+		return growthPlan{5, 10 * time.Millisecond, []int{1_000, 10_000, 100_000}, []int{1, 16, 256}, 1}
 	}
-	return growthPlan{25, 80 * time.Millisecond, []int{1_000, 10_000, 100_000, 1_000_000}, []int{1, 4, 16, 64, 256, 1024}}
+	return growthPlan{25, 80 * time.Millisecond, []int{1_000, 10_000, 100_000, 1_000_000}, []int{1, 4, 16, 64, 256, 1024}, 4}
 }
 
 var (
@@ -69,9 +70,11 @@ type reading struct {
 	medians []float64 // of each round's latencies
 }
 
-// steps is how many steps of progress measuring takes.
-func (p growthPlan) steps() int {
-	return p.rounds*(len(fieldCounts)+2*len(valueSizes)+len(p.sessions)) + p.rounds/2*2*len(p.connections)
+// time is about what measuring takes, if each turn of the connections takes that long.
+func (p growthPlan) time(turn time.Duration) time.Duration {
+	readings := p.rounds * (len(fieldCounts) + 2*len(valueSizes) + len(p.sessions))
+	turns := p.connectionRounds * 2 * len(p.connections)
+	return time.Duration(readings)*p.slice + time.Duration(turns)*turn
 }
 
 // measureGrowth reads in this process, so that HTTP does not hide what Redis and the library take; only
@@ -152,7 +155,7 @@ func (b *bench) growReadings(ctx context.Context, plan growthPlan) ([]growth, er
 
 // newReading makes sessions with these values, and callers that read "user".
 func (b *bench) newReading(db int, x string, values pycket.Values) (*reading, error) {
-	app, err := newPycket(b.redis.address, db)
+	app, err := pycket.New(pycketSettings(b.redis.address, db))
 	if err != nil {
 		return nil, err
 	}
@@ -192,7 +195,7 @@ func (b *bench) takeReadings(ctx context.Context, plan growthPlan, readings []*r
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			b.progress.step("growth")
+			b.progress.step("growth", plan.slice)
 			if err := readings[i].take(plan.slice, b.order); err != nil {
 				return err
 			}
@@ -236,15 +239,15 @@ func (b *bench) growConnections(ctx context.Context, plan growthPlan) ([]growth,
 		return nil, err
 	}
 	throughputs := make([][2][]float64, len(plan.connections)) // by connections, entry and round
-	for range plan.rounds / 2 {
+	for range plan.connectionRounds {
 		for _, i := range b.order.Perm(len(plan.connections)) {
 			for _, j := range b.order.Perm(2) {
 				if err := ctx.Err(); err != nil {
 					return nil, err
 				}
 				n := plan.connections[i]
-				b.progress.step(fmt.Sprintf("growth, %d connections", n))
-				s, err := b.take(w, w.entries[j], visitors[j][:n])
+				b.progress.step(fmt.Sprintf("growth, %d connections", n), b.turnTime())
+				s, err := b.take(w, w.entries[j], visitors[j], n)
 				if err != nil {
 					return nil, err
 				}

@@ -1,5 +1,5 @@
-// The load generator: requests over keep-alive connections, as light as can be, since it shares the
-// processors with what it measures. Every answer is checked.
+// The load generator that is used where wrk is not: requests over keep-alive connections, as light as can be, since it
+// shares the processors with what it measures. Every answer is checked. Before wrk's turns it warms up and checks.
 
 package main
 
@@ -18,24 +18,26 @@ import (
 // patience is how long the last answers may take.
 const patience = 10 * time.Second
 
-// A browser is a visitor with an open connection to one app.
+// A browser is an open connection to one app, over which visitors take turns.
 type browser struct {
-	*visitor
+	visitors []*visitor
 	address  string
 	deadline time.Time // of all requests together
 	conn     net.Conn
 	reader   *bufio.Reader
-	request  []byte
+	requests [][]byte // of the visitors
 	body     []byte
 }
 
-func newBrowser(v *visitor, address, path string, deadline time.Time) (*browser, error) {
-	b := &browser{visitor: v, address: address, deadline: deadline}
-	request := "GET " + path + " HTTP/1.1\r\nHost: " + address + "\r\n"
-	if v.cookie != "" {
-		request += "Cookie: " + v.cookie + "\r\n"
+func newBrowser(visitors []*visitor, address, path string, deadline time.Time) (*browser, error) {
+	b := &browser{visitors: visitors, address: address, deadline: deadline}
+	for _, v := range visitors {
+		request := "GET " + path + " HTTP/1.1\r\nHost: " + address + "\r\n"
+		if v.cookie != "" {
+			request += "Cookie: " + v.cookie + "\r\n"
+		}
+		b.requests = append(b.requests, []byte(request+"\r\n"))
 	}
-	b.request = []byte(request + "\r\n")
 	return b, b.dial()
 }
 
@@ -49,9 +51,9 @@ func (b *browser) dial() (err error) {
 
 func (b *browser) close() { _ = b.conn.Close() }
 
-// get sends the request and reads the answer. What it returns lasts until the next call.
-func (b *browser) get() (status int, body []byte, cookie []byte, err error) {
-	if _, err := b.conn.Write(b.request); err != nil {
+// get sends the request of a visitor and reads the answer. What it returns lasts until the next call.
+func (b *browser) get(visitor int) (status int, body []byte, cookie []byte, err error) {
+	if _, err := b.conn.Write(b.requests[visitor]); err != nil {
 		return 0, nil, nil, err
 	}
 	status, b.body, cookie, err = readResponse(b.reader, b.body[:0])
@@ -133,29 +135,34 @@ func readInto(r *bufio.Reader, body []byte, n int) ([]byte, error) {
 	return body, err
 }
 
-// visit makes a new visitor, at a path that gives one a session.
-func visit(address, path string) (*visitor, error) {
-	b, err := newBrowser(&visitor{}, address, path, time.Now().Add(patience))
+// visit makes new visitors, at a path that gives each a session.
+func visit(address, path string, n int) ([]*visitor, error) {
+	b, err := newBrowser([]*visitor{{}}, address, path, time.Now().Add(6*patience))
 	if err != nil {
 		return nil, err
 	}
 	defer b.close()
-	status, body, cookie, err := b.get()
-	if err != nil {
-		return nil, err
+	visitors := make([]*visitor, n)
+	for i := range visitors {
+		status, body, cookie, err := b.get(0)
+		if err != nil {
+			return nil, err
+		}
+		if status != 200 || cookie == nil {
+			return nil, fmt.Errorf("%s gave no session: status %d, %q", path, status, body)
+		}
+		visitors[i] = &visitor{cookie: string(cookie), seen: true}
 	}
-	if status != 200 || cookie == nil {
-		return nil, fmt.Errorf("%s gave no session: status %d, %q", path, status, body)
-	}
-	return &visitor{cookie: string(cookie)}, nil
+	return visitors, nil
 }
 
 // A slice is what one contestant did in its turn of a round.
 type slice struct {
 	requests, failures int
 	elapsed            time.Duration
+	p50, p99           time.Duration
 	appCPU, redisCPU   time.Duration
-	latencies          histogram
+	commands           map[string]commandUse
 }
 
 func (s *slice) throughput() float64 { return float64(s.requests) / s.elapsed.Seconds() }
@@ -167,38 +174,41 @@ func (s *slice) cpu() float64 {
 
 // load lets all browsers send requests, one after the other's answer, for some time.
 func load(browsers []*browser, check func(*visitor, []byte, bool) bool, d time.Duration) *slice {
-	turns := make([]slice, len(browsers))
+	latencies := make([]histogram, len(browsers)) // of what was answered right
+	failures := make([]int, len(browsers))
 	start := time.Now()
 	var group sync.WaitGroup
 	for i, b := range browsers {
-		group.Go(func() { b.run(check, start.Add(d), &turns[i]) })
+		group.Go(func() { failures[i] = b.run(check, start.Add(d), &latencies[i]) })
 	}
 	group.Wait()
 	sum := &slice{elapsed: time.Since(start)}
-	for i := range turns {
-		sum.requests += turns[i].requests
-		sum.failures += turns[i].failures
-		sum.latencies.merge(&turns[i].latencies)
+	var all histogram
+	for i := range browsers {
+		sum.failures += failures[i]
+		all.merge(&latencies[i])
 	}
+	sum.requests, sum.p50, sum.p99 = all.total, all.quantile(0.5), all.quantile(0.99)
 	return sum
 }
 
-func (b *browser) run(check func(*visitor, []byte, bool) bool, end time.Time, s *slice) {
-	for now := time.Now(); now.Before(end); {
-		status, body, cookie, err := b.get()
+func (b *browser) run(check func(*visitor, []byte, bool) bool, end time.Time, latencies *histogram) (failures int) {
+	turn := 0
+	for now := time.Now(); now.Before(end); turn = (turn + 1) % len(b.visitors) {
+		status, body, cookie, err := b.get(turn)
 		began := now
 		now = time.Now()
-		if err == nil && status == 200 && check(b.visitor, body, cookie != nil) {
-			s.requests++
-			s.latencies.add(now.Sub(began))
+		if err == nil && status == 200 && check(b.visitors[turn], body, cookie != nil) {
+			latencies.add(now.Sub(began))
 			continue
 		}
-		s.failures++
+		failures++
 		if err != nil { // the connection is of no more use
 			b.close()
 			if b.dial() != nil {
-				return
+				break
 			}
 		}
 	}
+	return failures
 }

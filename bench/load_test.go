@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -51,7 +54,7 @@ func loadFrom(t *testing.T, handler http.HandlerFunc, check func(*visitor, []byt
 	defer server.Close()
 	var browsers []*browser
 	for range 2 {
-		b, err := newBrowser(&visitor{}, server.Listener.Addr().String(), "/", time.Now().Add(patience))
+		b, err := newBrowser([]*visitor{{}, {}}, server.Listener.Addr().String(), "/", time.Now().Add(patience))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -63,8 +66,8 @@ func loadFrom(t *testing.T, handler http.HandlerFunc, check func(*visitor, []byt
 
 func TestLoadCountsWhatIsRight(t *testing.T) {
 	s := loadFrom(t, func(w http.ResponseWriter, _ *http.Request) { answer(w, idleAnswer, nil) }, isIdleAnswer)
-	if s.requests == 0 || s.failures != 0 || s.latencies.total != s.requests {
-		t.Errorf("%d requests, %d failures, %d latencies", s.requests, s.failures, s.latencies.total)
+	if s.requests == 0 || s.failures != 0 || s.p50 <= 0 || s.p99 < s.p50 {
+		t.Errorf("%d requests, %d failures, p50 %v, p99 %v", s.requests, s.failures, s.p50, s.p99)
 	}
 }
 
@@ -84,7 +87,7 @@ func TestLoadDoesNotCountWhatIsWrong(t *testing.T) {
 }
 
 func TestCountsUp(t *testing.T) {
-	v := &visitor{}
+	v := &visitor{seen: true}
 	for _, step := range []struct {
 		body string
 		want bool
@@ -93,18 +96,158 @@ func TestCountsUp(t *testing.T) {
 			t.Errorf("%q: %v, want %v", step.body, got, step.want)
 		}
 	}
+	for body, want := range map[string]bool{"5": false, "6": true, "9": true} {
+		others := &visitor{last: 5}
+		if got := countsUp(others, []byte(body), false); got != want {
+			t.Errorf("%q after others have counted on from 5: %v, want %v", body, got, want)
+		}
+		if got := countsUp(others, []byte("20"), false); got {
+			t.Error("what was seen is not remembered")
+		}
+	}
+}
+
+func TestVisitorsTakeTurns(t *testing.T) {
+	var seen [6]atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, err := strconv.Atoi(r.Header.Get("Cookie"))
+		if err == nil {
+			seen[n].Add(1)
+		}
+		answer(w, idleAnswer, err)
+	}))
+	defer server.Close()
+	address := server.Listener.Addr().String()
+	visitors := make([]*visitor, len(seen))
+	for i := range visitors {
+		visitors[i] = &visitor{cookie: strconv.Itoa(i), seen: true}
+	}
+	check := func(t *testing.T, s *slice) {
+		if s.requests == 0 || s.failures > 0 {
+			t.Errorf("%d requests, %d failures", s.requests, s.failures)
+		}
+		for i := range seen {
+			if n := seen[i].Swap(0); n == 0 {
+				t.Errorf("visitor %d sent nothing", i)
+			}
+		}
+	}
+	t.Run("own", func(t *testing.T) {
+		b, err := newBrowser(visitors, address, "/", time.Now().Add(patience))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.close()
+		check(t, load([]*browser{b}, isIdleAnswer, 50*time.Millisecond))
+	})
+	t.Run("wrk", func(t *testing.T) {
+		s, err := newWrk(t).load(address, "/", visitors, 2, time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(t, s)
+		if s.elapsed < 900*time.Millisecond || s.p50 <= 0 || s.p99 < s.p50 {
+			t.Errorf("elapsed %v, p50 %v, p99 %v", s.elapsed, s.p50, s.p99)
+		}
+		for i, v := range visitors {
+			if v.seen {
+				t.Errorf("wrk sent the cookie of visitor %d, unnoticed", i)
+			}
+		}
+	})
+}
+
+// newWrk skips the test if wrk is not installed.
+func newWrk(t *testing.T) *wrk {
+	t.Helper()
+	w, err := findWrk()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w == nil {
+		t.Skip("wrk is not installed")
+	}
+	t.Cleanup(func() {
+		if err := w.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return w
+}
+
+func TestWrkSeesErrors(t *testing.T) {
+	w := newWrk(t)
+	for name, handler := range map[string]http.HandlerFunc{
+		"status": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "", http.StatusInternalServerError) },
+		"none":   func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(handler)
+			defer server.Close()
+			s, err := w.load(server.Listener.Addr().String(), "/", []*visitor{{}}, 1, time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s.requests != 0 || s.failures == 0 {
+				t.Errorf("%d requests, %d failures", s.requests, s.failures)
+			}
+		})
+	}
+	t.Run("nobody", func(t *testing.T) {
+		if s, err := w.load("127.0.0.1:1", "/", []*visitor{{}}, 1, time.Second); err == nil {
+			t.Errorf("no error, but %+v", s)
+		}
+	})
+}
+
+func TestParseWrk(t *testing.T) {
+	s, err := parseWrk("Running 1s test\n  Non-2xx or 3xx responses: 3\nnumbers 100 3 1000500 20 90\n")
+	if err != nil || s.requests != 97 || s.failures != 3 || s.elapsed != 1000500*time.Microsecond ||
+		s.p50 != 20*time.Microsecond || s.p99 != 90*time.Microsecond {
+		t.Errorf("got %+v, %v", s, err)
+	}
+	for _, output := range []string{"", "Running 1s test\n", "numbers 100\n", "numbers a b c d e\n"} {
+		if s, err := parseWrk(output); err == nil {
+			t.Errorf("%q was taken for %+v", output, s)
+		}
+	}
+}
+
+func TestWhereTheLoadComesFrom(t *testing.T) {
+	t.Run("half seconds", func(t *testing.T) {
+		newWrk(t)
+		if _, err := generatorOf(options{slice: 500 * time.Millisecond}); err == nil {
+			t.Error("wrk was given half a second")
+		}
+		if w, err := generatorOf(options{slice: 500 * time.Millisecond, generator: "own"}); w != nil || err != nil {
+			t.Errorf("own: %v, %v", w, err)
+		}
+	})
+	t.Setenv("PATH", t.TempDir())
+	if w, err := generatorOf(options{slice: time.Second}); w != nil || err != nil {
+		t.Errorf("without wrk: %v, %v", w, err)
+	}
+	if _, err := generatorOf(options{slice: time.Second, generator: "wrk"}); err == nil {
+		t.Error("wrk was asked for, is not there, and nothing is said")
+	}
 }
 
 func TestReadCommand(t *testing.T) {
 	const get, ping = "*2\r\n$3\r\nGET\r\n$4\r\na\r\nb\r\n", "*1\r\n$4\r\nPING\r\n"
 	r := bufio.NewReader(strings.NewReader(get + ping + "PING\r\n"))
-	for _, want := range []string{get, ping} {
-		if got, err := readCommand(r); err != nil || string(got) != want {
-			t.Fatalf("got %q, %v, want %q", got, err, want)
+	for _, want := range []struct {
+		sent string
+		args []string
+	}{{get, []string{"GET", "a\r\nb"}}, {ping, []string{"PING"}}} {
+		if sent, args, err := readCommand(r); err != nil || string(sent) != want.sent || !slices.Equal(args, want.args) {
+			t.Fatalf("got %q, %q, %v, want %q", sent, args, err, want)
 		}
 	}
-	if got, err := readCommand(r); err == nil {
+	if got, _, err := readCommand(r); err == nil {
 		t.Errorf("an inline command was taken for %q", got)
+	}
+	if got, _, err := readCommand(bufio.NewReader(strings.NewReader("*0\r\n"))); err == nil {
+		t.Errorf("nothing was taken for %q", got)
 	}
 }
 
@@ -116,7 +259,10 @@ func TestFlags(t *testing.T) {
 	if len(o.workloads) != 2 || o.workloads[1].Letter != "E" || fmt.Sprint(o.connections) != "[2 64]" || o.growth {
 		t.Errorf("got %+v", o)
 	}
-	for _, args := range [][]string{{"-workloads", "F"}, {"-connections", "0"}, {"-connections", "1,"}, {"-rounds", "-1"}, {"more"}} {
+	if o, err = parseFlags(nil); err != nil || o.slice != time.Second || fmt.Sprint(o.connections) != "[1 64]" || o.generator != "" {
+		t.Errorf("by default: %+v, %v", o, err)
+	}
+	for _, args := range [][]string{{"-workloads", "G"}, {"-slice", "0"}, {"-generator", "ab"}, {"-connections", "0"}, {"-connections", "1,"}, {"-rounds", "-1"}, {"more"}} {
 		if _, err := parseFlags(args); err == nil {
 			t.Errorf("%v were taken", args)
 		}

@@ -9,6 +9,7 @@ import (
 	"log"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"os/signal"
 	"runtime"
 	"slices"
@@ -21,6 +22,9 @@ import (
 // seed makes the order of the contestants the same in every run.
 const seed = 20
 
+// manySessions are as many as a busy process sees at a time.
+const manySessions = 1000
+
 // options are the flags.
 type options struct {
 	quick       bool
@@ -28,6 +32,7 @@ type options struct {
 	slice       time.Duration
 	workloads   []workload
 	connections []int
+	generator   string
 	json, plots string
 	growth      bool
 }
@@ -57,11 +62,12 @@ func main() {
 func parseFlags(args []string) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	flags.BoolVar(&o.quick, "quick", false, "end within two minutes, with wider quartiles")
-	flags.IntVar(&o.rounds, "rounds", 0, "`number` of rounds (14, with -quick 3)")
-	flags.DurationVar(&o.slice, "slice", 0, "`duration` of a contestant's turn in a round (250ms, with -quick 60ms)")
-	letters := flags.String("workloads", "A,B,C,D,E", "`letters` of the workloads to measure")
-	numbers := flags.String("connections", "1,16,64,256", "`numbers` of connections")
+	flags.BoolVar(&o.quick, "quick", false, "take about two minutes, without quartiles")
+	flags.IntVar(&o.rounds, "rounds", 0, "`number` of rounds (6, with -quick 1)")
+	flags.DurationVar(&o.slice, "slice", time.Second, "`duration` of a contestant's turn in a round; wrk takes whole seconds")
+	flags.StringVar(&o.generator, "generator", "", "`generator` of the load, wrk or own (by default wrk where it is installed)")
+	letters := flags.String("workloads", "A,B,C,D,E,F", "`letters` of the workloads to measure")
+	numbers := flags.String("connections", "1,64", "`numbers` of connections")
 	flags.StringVar(&o.json, "json", "", "write the results as JSON to this `file`")
 	flags.StringVar(&o.plots, "plots", "", "write plots as SVG to this `directory`")
 	flags.BoolVar(&o.growth, "growth", true, "measure how cost grows with sizes and numbers")
@@ -72,24 +78,21 @@ func parseFlags(args []string) (options, error) {
 		return o, fmt.Errorf("%q is no flag; see -help", flags.Arg(0))
 	}
 	if o.rounds == 0 {
-		o.rounds = 14
+		o.rounds = 6
 		if o.quick {
-			o.rounds = 3
+			o.rounds = 1
 		}
 	}
-	if o.slice == 0 {
-		o.slice = 250 * time.Millisecond
-		if o.quick {
-			o.slice = 60 * time.Millisecond
-		}
-	}
-	if o.rounds < 0 || o.slice < 0 {
+	if o.rounds < 0 || o.slice <= 0 {
 		return o, errors.New("-rounds and -slice must be positive")
+	}
+	if !slices.Contains([]string{"", "wrk", "own"}, o.generator) {
+		return o, fmt.Errorf("-generator: %q is no load generator; use wrk or own", o.generator)
 	}
 	for letter := range strings.SplitSeq(*letters, ",") {
 		i := slices.IndexFunc(workloads, func(w workload) bool { return w.Letter == letter })
 		if i < 0 {
-			return o, fmt.Errorf("-workloads: %q is no workload; use A to E, with commas between", letter)
+			return o, fmt.Errorf("-workloads: %q is no workload; use A to F, with commas between", letter)
 		}
 		o.workloads = append(o.workloads, workloads[i])
 	}
@@ -105,6 +108,13 @@ func parseFlags(args []string) (options, error) {
 
 // run starts Redis and the application, measures, reports, and stops both whatever happens.
 func run(ctx context.Context, o options) (err error) {
+	wrk, err := generatorOf(o)
+	if err != nil {
+		return err
+	}
+	if wrk != nil {
+		defer func() { err = errors.Join(err, wrk.close()) }()
+	}
 	redis, err := startRedis(ctx)
 	if err != nil {
 		return err
@@ -116,7 +126,7 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	defer func() { err = errors.Join(err, server.stop()) }()
 
-	r, err := measure(ctx, redis, server, o)
+	r, err := measure(ctx, redis, server, wrk, o)
 	if err != nil {
 		return err
 	}
@@ -139,13 +149,45 @@ func run(ctx context.Context, o options) (err error) {
 	return nil
 }
 
-func measure(ctx context.Context, redis *redisServer, server *appServer, o options) (*report, error) {
+// generatorOf returns wrk, or nil for the generator of load.go.
+func generatorOf(o options) (*wrk, error) {
+	if o.generator == "own" {
+		return nil, nil
+	}
+	w, err := findWrk()
+	if err == nil && w == nil && o.generator == "wrk" {
+		err = errors.New("wrk is not installed; -generator own needs none")
+	}
+	if w != nil && o.slice%time.Second != 0 {
+		err = errors.Join(errors.New("wrk takes whole seconds as -slice; -generator own takes less"), w.close())
+	}
+	return w, err
+}
+
+// commit describes what is measured, as git does. It is "" if that can't be known.
+func commit(ctx context.Context) string {
+	output, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*").Output()
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(output))
+}
+
+func measure(ctx context.Context, redis *redisServer, server *appServer, wrk *wrk, o options) (*report, error) {
 	version, err := redis.info("server", "redis_version")
 	if err != nil {
 		return nil, err
 	}
+	generator := "the benchmark's own generator"
+	if wrk != nil {
+		generator = "wrk " + wrk.version
+	}
 	r := &report{
-		Machine:   machine{runtime.GOOS + "/" + runtime.GOARCH, runtime.NumCPU(), runtime.Version(), version},
+		Machine: machine{
+			System: runtime.GOOS + "/" + runtime.GOARCH, CPUs: runtime.NumCPU(),
+			Go: runtime.Version(), Redis: version, Load: generator, Commit: commit(ctx),
+		},
+		Sessions:  manySessions,
 		Rounds:    o.rounds,
 		Slice:     o.slice.String(),
 		workloads: o.workloads,
@@ -155,18 +197,18 @@ func measure(ctx context.Context, redis *redisServer, server *appServer, o optio
 		counted = 200
 	}
 	plan := growthPlanOf(o.quick)
-	steps := costSteps(o.workloads)
+	b := &bench{
+		redis: redis, server: server, wrk: wrk, sessions: manySessions, rounds: o.rounds, slice: o.slice,
+		order: rand.New(rand.NewPCG(seed, seed)),
+	}
+	total := timeOfCosts(o.workloads)
 	for _, w := range o.workloads {
-		steps += o.rounds * len(o.connections) * len(w.entries)
+		total += time.Duration(o.rounds*len(o.connections)*len(w.entries)) * b.turnTime()
 	}
 	if o.growth {
-		steps += plan.steps()
+		total += plan.time(b.turnTime())
 	}
-	b := &bench{
-		redis: redis, server: server, rounds: o.rounds, slice: o.slice,
-		order:    rand.New(rand.NewPCG(seed, seed)),
-		progress: newProgress(os.Stderr, steps),
-	}
+	b.progress = newProgress(os.Stderr, total)
 	defer b.progress.end()
 
 	for _, w := range o.workloads {
@@ -187,6 +229,7 @@ func measure(ctx context.Context, redis *redisServer, server *appServer, o optio
 			return nil, err
 		}
 	}
+	r.Redis = r.redisUses()
 	r.Targets = targetsOf(r)
 	return r, nil
 }

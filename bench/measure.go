@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -14,8 +15,10 @@ import (
 type bench struct {
 	redis    *redisServer
 	server   *appServer
+	wrk      *wrk // nil if the load comes from this process
 	progress *progress
 	order    *rand.Rand // of the contestants within a round
+	sessions int        // of every entry
 	rounds   int
 	slice    time.Duration
 }
@@ -35,6 +38,8 @@ type result struct {
 	RedisCPU    float64 `json:"redis_cpu_us"`
 	Requests    int     `json:"requests"`
 	Failures    int     `json:"failures"`
+
+	Commands map[string]commandUse `json:"redis_commands"` // of all rounds
 }
 
 // run measures one workload, with every number of connections in every round.
@@ -43,9 +48,9 @@ func (b *bench) run(ctx context.Context, w workload, connections []int) ([]resul
 	if err != nil {
 		return nil, err
 	}
-	slices := make([][][]*slice, len(connections)) // by connections, entry and round
-	for i := range slices {
-		slices[i] = make([][]*slice, len(w.entries))
+	turns := make([][][]*slice, len(connections)) // by connections, entry and round
+	for i := range turns {
+		turns[i] = make([][]*slice, len(w.entries))
 	}
 	for range b.rounds {
 		for i, n := range connections {
@@ -53,19 +58,19 @@ func (b *bench) run(ctx context.Context, w workload, connections []int) ([]resul
 				if err := ctx.Err(); err != nil {
 					return nil, err
 				}
-				b.progress.step(fmt.Sprintf("%s, %d connections: %s", w.Letter, n, w.entries[j].name))
-				s, err := b.take(w, w.entries[j], visitors[j][:n])
+				b.progress.step(fmt.Sprintf("%s, %d connections: %s", w.Letter, n, w.entries[j].name), b.turnTime())
+				s, err := b.take(w, w.entries[j], visitors[j], n)
 				if err != nil {
 					return nil, fmt.Errorf("workload %s, %s: %w", w.Letter, w.entries[j].name, err)
 				}
-				slices[i][j] = append(slices[i][j], s)
+				turns[i][j] = append(turns[i][j], s)
 			}
 		}
 	}
 	var results []result
 	for i, n := range connections {
 		for j, e := range w.entries {
-			r := summarize(slices[i][j], slices[i][0])
+			r := summarize(turns[i][j], turns[i][0])
 			r.Workload, r.Connections, r.Contestant, r.Floor = w.Letter, n, e.name, w.entries[0].name
 			results = append(results, r)
 		}
@@ -73,84 +78,113 @@ func (b *bench) run(ctx context.Context, w workload, connections []int) ([]resul
 	return results, b.redis.flush()
 }
 
-// visitors makes as many sessions for every entry as there are connections at most.
+// visitors makes visitors for every entry, with sessions if the workload needs them, and at least one for every
+// connection.
 func (b *bench) visitors(w workload, connections []int) ([][]*visitor, error) {
-	most := 0
-	for _, n := range connections {
-		most = max(most, n)
-	}
+	n := max(b.sessions, slices.Max(connections))
 	visitors := make([][]*visitor, len(w.entries))
 	for j, e := range w.entries {
-		for range most {
-			v := &visitor{}
-			if w.prepare != "" {
-				var err error
-				if v, err = visit(b.server.addresses[e.app], w.prepare); err != nil {
-					return nil, fmt.Errorf("workload %s, %s: %w", w.Letter, e.name, err)
-				}
+		if w.prepare == "" {
+			for range n {
+				visitors[j] = append(visitors[j], &visitor{})
 			}
-			visitors[j] = append(visitors[j], v)
+			continue
+		}
+		var err error
+		if visitors[j], err = visit(b.server.addresses[e.app], w.prepare, n); err != nil {
+			return nil, fmt.Errorf("workload %s, %s: %w", w.Letter, e.name, err)
 		}
 	}
 	return visitors, nil
 }
 
+// turnTime is about what take takes, with warming up and collecting garbage.
+func (b *bench) turnTime() time.Duration { return b.slice * 115 / 100 }
+
 // take gives one contestant its slice.
-func (b *bench) take(w workload, e entry, visitors []*visitor) (*slice, error) {
-	browsers := make([]*browser, 0, len(visitors))
+func (b *bench) take(w workload, e entry, visitors []*visitor, connections int) (*slice, error) {
+	address := b.server.addresses[e.app]
+	browsers := make([]*browser, 0, connections)
 	defer func() {
 		for _, browser := range browsers {
 			browser.close()
 		}
 	}()
-	for _, v := range visitors {
-		browser, err := newBrowser(v, b.server.addresses[e.app], e.path, time.Now().Add(b.slice+2*patience))
+	for i := range connections {
+		var own []*visitor
+		for j := i; j < len(visitors); j += connections {
+			own = append(own, visitors[j])
+		}
+		browser, err := newBrowser(own, address, e.path, time.Now().Add(b.slice+2*patience))
 		if err != nil {
 			return nil, err
 		}
 		browsers = append(browsers, browser)
 	}
-	// This warms the connections up, those to Redis too. What fails now will fail again and be counted.
-	load(browsers, w.check, b.slice/10)
+	// This warms the connections up, those to Redis too. It is also what checks the answers for wrk, so its failures
+	// count.
+	warm := load(browsers, w.check, b.slice/10)
 	if err := b.server.collectGarbage(); err != nil {
 		return nil, err
 	}
 
-	appBefore, redisBefore, err := b.cpu()
+	before, err := b.usage()
 	if err != nil {
 		return nil, err
 	}
-	s := load(browsers, w.check, b.slice)
-	appAfter, redisAfter, err := b.cpu()
+	var s *slice
+	if b.wrk != nil {
+		s, err = b.wrk.load(address, e.path, visitors, connections, b.slice)
+	} else {
+		s = load(browsers, w.check, b.slice)
+	}
 	if err != nil {
 		return nil, err
 	}
-	s.appCPU, s.redisCPU = appAfter-appBefore, redisAfter-redisBefore
+	after, err := b.usage()
+	if err != nil {
+		return nil, err
+	}
+	s.failures += warm.failures
+	s.appCPU, s.redisCPU = after.app-before.app, after.redis-before.redis
+	s.commands = usedSince(before.commands, after.commands)
 	if w.prepare == "" { // it makes sessions all the time, which must not pile up
 		return s, b.redis.flush()
 	}
 	return s, nil
 }
 
-func (b *bench) cpu() (app, redis time.Duration, err error) {
-	if app, err = b.server.cpu(); err == nil {
-		redis, err = b.redis.cpu()
+// A usage is what application and Redis have used since they began.
+type usage struct {
+	app, redis time.Duration // of the processor
+	commands   map[string]commandUse
+}
+
+func (b *bench) usage() (u usage, err error) {
+	if u.app, err = b.server.cpu(); err != nil {
+		return u, err
 	}
-	return app, redis, err
+	if u.redis, err = b.redis.cpu(); err != nil {
+		return u, err
+	}
+	u.commands, err = b.redis.commands()
+	return u, err
 }
 
 // summarize compares the rounds of a contestant with those of the floor.
 func summarize(rounds, floor []*slice) result {
-	var r result
-	var ratios, cpuRatios, throughputs, app, redis []float64
-	var latencies histogram
+	r := result{Commands: map[string]commandUse{}}
+	var ratios, cpuRatios, throughputs, app, redis, p50, p99 []float64
 	for i, s := range rounds {
 		r.Requests += s.requests
 		r.Failures += s.failures
-		latencies.merge(&s.latencies)
 		if s.requests == 0 || floor[i].requests == 0 {
 			continue // there is nothing to divide by; the failures tell
 		}
+		for name, u := range s.commands {
+			r.Commands[name] = r.Commands[name].plus(u)
+		}
+		p50, p99 = append(p50, microseconds(s.p50)), append(p99, microseconds(s.p99))
 		throughputs = append(throughputs, s.throughput())
 		ratios = append(ratios, s.throughput()/floor[i].throughput())
 		app = append(app, microseconds(s.appCPU)/float64(s.requests))
@@ -162,7 +196,7 @@ func summarize(rounds, floor []*slice) result {
 	r.Ratio, r.CPURatio = spreadOf(ratios), spreadOf(cpuRatios)
 	r.Throughput = spreadOf(throughputs).Median
 	r.AppCPU, r.RedisCPU = spreadOf(app).Median, spreadOf(redis).Median
-	r.P50, r.P99 = microseconds(latencies.quantile(0.5)), microseconds(latencies.quantile(0.99))
+	r.P50, r.P99 = spreadOf(p50).Median, spreadOf(p99).Median
 	return r
 }
 

@@ -80,6 +80,8 @@ type style struct{ colour, marker string }
 var styles = map[string]style{
 	"pycket":             {"#e5534b", "M-5,0a5,5 0 1,0 10,0a5,5 0 1,0 -10,0z"},
 	"pycket Increment":   {"#d8762c", "M-5,-5h10v10h-10z"},
+	cachedPycket:         {"#a40e26", "M0,-6l6,6l-6,6l-6,-6z"},
+	"rueidis cache":      {"#57606a", "M-5,-5h10v10h-10z"},
 	"rueidis get":        {"#7d8590", "M0,-6l6,6l-6,6l-6,-6z"},
 	"scs":                {"#2f81f7", "M0,-6l5.5,10h-11z"},
 	"gorilla+boj":        {"#2da44e", "M0,6l5.5,-10h-11z"},

@@ -13,18 +13,18 @@ import (
 type progress struct {
 	out         io.Writer
 	terminal    bool
-	total, done int
+	total, done time.Duration // as expected
 	began, said time.Time
 }
 
-func newProgress(out *os.File, total int) *progress {
+func newProgress(out *os.File, total time.Duration) *progress {
 	info, err := out.Stat()
 	terminal := err == nil && info.Mode()&os.ModeCharDevice != 0
 	return &progress{out: out, terminal: terminal, total: total, began: time.Now()}
 }
 
-// step says what begins now. Writing to stderr may fail; the measurement goes on.
-func (p *progress) step(what string) {
+// step says what begins now, and is expected to take so long. Writing to stderr may fail; the measurement goes on.
+func (p *progress) step(what string, expected time.Duration) {
 	now := time.Now()
 	pause := 20 * time.Second
 	if p.terminal {
@@ -33,10 +33,11 @@ func (p *progress) step(what string) {
 	if now.Sub(p.said) >= pause {
 		p.said = now
 		part := float64(p.done) / float64(max(p.total, 1))
-		left := "?"
+		left := p.total - p.done
 		if p.done > 0 {
-			left = (now.Sub(p.began) * time.Duration(p.total-p.done) / time.Duration(p.done)).Round(time.Second).String()
+			left = time.Duration(float64(now.Sub(p.began)) * float64(left) / float64(p.done))
 		}
+		left = left.Round(time.Second)
 		if p.terminal {
 			full := int(part * 30)
 			_, _ = fmt.Fprintf(p.out, "\r[%s%s] %3.0f %%, %s left  %-40.40s",
@@ -45,7 +46,7 @@ func (p *progress) step(what string) {
 			_, _ = fmt.Fprintf(p.out, "%3.0f %%, %s left: %s\n", part*100, left, what)
 		}
 	}
-	p.done++
+	p.done += expected
 }
 
 // end clears the line.

@@ -1,4 +1,4 @@
-// A proxy in front of Redis that counts commands and round trips.
+// A proxy in front of Redis that keeps what commands were sent, and counts round trips.
 
 package main
 
@@ -9,15 +9,20 @@ import (
 	"io"
 	"net"
 	"strconv"
+	"strings"
+	"sync"
 	"sync/atomic"
 )
 
 // A proxy passes on what clients and Redis say. A command is an array of the protocol. A round trip is
 // whatever a client sends before Redis answers.
 type proxy struct {
-	listener             net.Listener
-	redisAddress         string
-	commands, roundTrips atomic.Int64
+	listener     net.Listener
+	redisAddress string
+	roundTrips   atomic.Int64
+
+	mutex    sync.Mutex
+	commands []command // since they were taken last
 }
 
 func startProxy(redisAddress string) (*proxy, error) {
@@ -39,6 +44,21 @@ func startProxy(redisAddress string) (*proxy, error) {
 }
 
 func (p *proxy) address() string { return p.listener.Addr().String() }
+
+// take returns the commands since the last call.
+func (p *proxy) take() []command {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	commands := p.commands
+	p.commands = nil
+	return commands
+}
+
+func (p *proxy) keep(c command) {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	p.commands = append(p.commands, c)
+}
 
 func (p *proxy) stop() error { return p.listener.Close() }
 
@@ -64,16 +84,19 @@ func (p *proxy) serve(client net.Conn) {
 		}
 	}()
 	commands := bufio.NewReader(client)
+	inTransaction := false
 	for {
-		command, err := readCommand(commands)
+		sent, args, err := readCommand(commands)
 		if err != nil {
 			return
 		}
-		p.commands.Add(1)
+		inTransaction = inTransaction && !strings.EqualFold(args[0], "EXEC")
+		p.keep(command{args, inTransaction})
+		inTransaction = inTransaction || strings.EqualFold(args[0], "MULTI")
 		if answered.Swap(false) {
 			p.roundTrips.Add(1)
 		}
-		if _, err := redis.Write(command); err != nil {
+		if _, err := redis.Write(sent); err != nil {
 			return
 		}
 	}
@@ -81,15 +104,15 @@ func (p *proxy) serve(client net.Conn) {
 
 var errNoCommand = errors.New("this is no command of the Redis protocol")
 
-// readCommand reads one array of bulk strings, and gives it as it was sent.
-func readCommand(r *bufio.Reader) ([]byte, error) {
-	var command bytes.Buffer
+// readCommand reads one array of bulk strings, and gives it as it was sent, too.
+func readCommand(r *bufio.Reader) (sent []byte, args []string, err error) {
+	var buffer bytes.Buffer
 	number := func(kind byte) (int, error) {
 		line, err := r.ReadSlice('\n')
 		if err != nil {
 			return 0, err
 		}
-		command.Write(line)
+		buffer.Write(line)
 		if line[0] != kind {
 			return 0, errNoCommand
 		}
@@ -97,16 +120,21 @@ func readCommand(r *bufio.Reader) ([]byte, error) {
 	}
 	items, err := number('*')
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	if items < 1 {
+		return nil, nil, errNoCommand
 	}
 	for range items {
 		length, err := number('$')
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		if _, err := io.CopyN(&command, r, int64(length)+2); err != nil {
-			return nil, err
+		if _, err := io.CopyN(&buffer, r, int64(length)+2); err != nil {
+			return nil, nil, err
 		}
+		end := buffer.Len() - 2
+		args = append(args, string(buffer.Bytes()[end-length:end]))
 	}
-	return command.Bytes(), nil
+	return buffer.Bytes(), args, nil
 }

@@ -7,28 +7,44 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 )
 
 type report struct {
 	Machine    machine     `json:"machine"`
+	Sessions   int         `json:"sessions_per_contestant"`
 	Rounds     int         `json:"rounds"`
 	Slice      string      `json:"slice"`
 	Results    []result    `json:"results"`
 	Costs      []cost      `json:"costs"`
 	Footprints []footprint `json:"footprints"`
+	Redis      []redisUse  `json:"redis"`
 	Growth     []growth    `json:"growth"`
 	Targets    []target    `json:"targets"`
 
 	workloads []workload // that were measured
 }
 
+// A machine is all that must be the same for two reports to be compared.
 type machine struct {
 	System string `json:"system"`
 	CPUs   int    `json:"cpus"`
 	Go     string `json:"go"`
 	Redis  string `json:"redis"`
+	Load   string `json:"load_generator"`
+	Commit string `json:"commit"` // of pycket, or ""
+}
+
+func (r *report) result(workload, contestant string, connections int) (result, bool) {
+	i := slices.IndexFunc(r.Results, func(c result) bool {
+		return c.Workload == workload && c.Contestant == contestant && c.Connections == connections
+	})
+	if i < 0 {
+		return result{}, false
+	}
+	return r.Results[i], true
 }
 
 // failures counts the requests that were answered wrong, or not at all.
@@ -50,12 +66,17 @@ func (r *report) writeJSON(file string) error {
 func (r *report) writeText(out io.Writer) error {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s, %d CPUs, %s, Redis %s; %d rounds of %s\n", r.Machine.System, r.Machine.CPUs, r.Machine.Go, r.Machine.Redis, r.Rounds, r.Slice)
+	fmt.Fprintf(&text, "Load: %s, with the cookies of %d sessions in turn.\n", r.Machine.Load, r.Sessions)
+	if r.Machine.Commit != "" {
+		fmt.Fprintf(&text, "Commit %s.\n", r.Machine.Commit)
+	}
 	fmt.Fprint(&text, "Ratios are to the floor, the first of each table, within the same round: median (quartiles).\n"+
 		"CPU is per request; load generator, application and Redis share the machine.\n")
 	for _, w := range r.workloads {
 		r.resultTable(&text, w)
 	}
 	r.costTable(&text)
+	r.redisTable(&text)
 	r.footprintTable(&text)
 	for _, g := range r.Growth {
 		growthTable(&text, g)
@@ -115,6 +136,28 @@ func (r *report) costTable(out *strings.Builder) {
 	table(out, "Per request, one at a time", []string{"", "allocations", "over bare handler", "bytes allocated", "commands", "round trips"}, lines)
 }
 
+func (r *report) redisTable(out *strings.Builder) {
+	var lines [][]string
+	for _, u := range r.Redis {
+		var kinds []string
+		for _, k := range u.Kinds {
+			calls := ""
+			if k.Calls != 1 {
+				calls = fmt.Sprintf("%.3g ", k.Calls)
+			}
+			kinds = append(kinds, fmt.Sprintf("%s%s %.2f", calls, k.Name, k.Microseconds))
+		}
+		line := []string{u.Workload + " " + u.Contestant, fmt.Sprintf("%.1f", u.Processor), fmt.Sprintf("%.0f", u.PerCore), "-", "-",
+			fmt.Sprintf("%.2f", u.InCommands), strings.Join(kinds, " + ")}
+		if p := u.Pipelined; p != nil {
+			line[3], line[4] = fmt.Sprintf("%.2f", p.Processor), fmt.Sprintf("%.0f", p.PerCore)
+		}
+		lines = append(lines, line)
+	}
+	table(out, fmt.Sprintf("What Redis spends on a request, at %d connections, and with 16 requests in a pipeline", targetConnections),
+		[]string{"", "CPU µs", "a core serves/s", "pipelined CPU µs", "a core serves/s", "in commands µs", "which are, µs"}, lines)
+}
+
 func (r *report) footprintTable(out *strings.Builder) {
 	var lines [][]string
 	for _, f := range r.Footprints {
@@ -139,12 +182,12 @@ func (r *report) targetTable(out *strings.Builder) {
 			bound = "at most"
 		}
 		if t.Measured {
-			value, verdict = fmt.Sprintf("%.4g", t.Value), "missed"
+			value, verdict = fmt.Sprintf("%.3g", t.Value), "missed"
 			if t.Met {
-				verdict = "met"
+				verdict = "reached"
 			}
 		}
-		lines = append(lines, []string{t.Name, fmt.Sprintf("%s %g", bound, t.Bound), value, verdict})
+		lines = append(lines, []string{t.Name, value, fmt.Sprintf("%s %.4g", bound, t.Bound), verdict})
 	}
-	table(out, fmt.Sprintf("Targets, at %d connections", targetConnections), []string{"", "target", "measured", ""}, lines)
+	table(out, fmt.Sprintf("Targets, at %d connections unless it says so", targetConnections), []string{"", "value", "target", ""}, lines)
 }

@@ -21,6 +21,9 @@ func NewScript(source string, repeatable bool) *Script {
 	return &Script{source, hex.EncodeToString(sum[:]), repeatable}
 }
 
+// Hash returns the name by which Redis knows the script, also in errors.
+func (s *Script) Hash() string { return s.sha }
+
 // On begins a command that runs the script on keys, with n arguments, which the caller appends. In a cluster, all
 // keys must be in one slot.
 func (s *Script) On(n int, keys ...string) *Command {

@@ -158,7 +158,7 @@ const verifier, created, flags = 22, 35, 36
 func noted(record []byte) bool { return len(record) >= flags && (record[flags-1]-'0')&1 == 1 }
 
 // verify tells from what was read what became of the session, and renews it if that is due: when a tenth of its
-// idle timeout has passed, so that a read is seldom a write. It does in Go what open in session.lua does.
+// idle timeout has passed, so that a read is seldom a write. It does in Go what open.lua does.
 func (s *Store) verify(ctx context.Context, began time.Time, id *ID, record, idleText, ended []byte, r redisconn.Replies) (Outcome, error) {
 	if len(record) < flags || string(record[:verifier]) != id.verifier {
 		s.sizes.forget(id.Handle)

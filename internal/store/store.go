@@ -43,6 +43,8 @@ type Store struct {
 	revoke, list, members             *redisconn.Script
 	enlist, prune, probe              *redisconn.Script
 
+	files map[string]string // that a script consists of, by its hash
+
 	sizes   sizes  // of large sessions
 	refused moment // when a renewal failed
 }
@@ -57,7 +59,7 @@ const (
 )
 
 //go:embed scripts
-var files embed.FS
+var scripts embed.FS
 
 // word finds the constants in a script.
 var word = regexp.MustCompile(`\b[A-Z]+\b`)
@@ -73,55 +75,65 @@ const (
 
 // New makes a Store. It dials nothing.
 func New(client redisconn.Client, c Config) *Store {
-	s := &Store{redis: client, config: c}
+	s := &Store{redis: client, config: c, files: map[string]string{}}
 	constants := map[string]string{
-		"PREFIX": luaString(c.Prefix), "DB": strconv.Itoa(c.Sessions), "NDB": strconv.Itoa(c.Notifications), "CLUSTER": strconv.FormatBool(c.Cluster),
+		"SESSION": luaString(c.Prefix + "s:"), "NOTES": luaString(c.Prefix + "n:"), "MESSAGES": luaString(c.Prefix + "m:"), "LIST": luaString(c.Prefix + "u:"),
+		"DB": strconv.Itoa(c.Sessions), "NDB": strconv.Itoa(c.Notifications), "CLUSTER": strconv.FormatBool(c.Cluster),
 		"IDLE": millis(c.Idle), "LONGEST": millis(LongestIdle), "ABSOLUTE": millis(s.absolute()), "LATE": millis(Late), "GRACE": millis(Late + 2*c.Timeout),
 		"MAXBYTES": strconv.Itoa(c.MaxSessionBytes), "MAXSESSIONS": strconv.Itoa(c.MaxSessionsPerUser),
 		"OK": code(codeOK), "EXPIRED": code(codeExpired), "TAKEN": code(codeTaken), "TOOLARGE": code(codeTooLarge), "NOTNUMBER": code(codeNotNumber),
 	}
-	texts := map[string]string{} // of files, with the constants in place
+	// What scripts on one session begin and end with: see prelude.lua. Those on notifications need no reach.
+	const (
+		begin = "prelude begin open reach "
+		open  = "prelude open reach "
+		keep  = " write keep place done"
+		due   = " write due keep place done"
+	)
 	for _, load := range []struct {
 		into       **redisconn.Script
 		repeatable bool
 		files      string // one after the other
 	}{
-		{&s.renew, true, "prelude session renew"},
-		{&s.set, false, "prelude session values set"},
-		{&s.swap, false, "prelude session swap"},
-		{&s.increment, false, "prelude session increment"},
-		{&s.drop, false, "prelude session delete"},
-		{&s.rotate, true, "prelude session rotate"},
-		{&s.destroy, true, "prelude session end destroy"},
-		{&s.remember, false, "prelude session remember"},
-		{&s.login, false, "prelude session values end login"},
-		{&s.notify, false, "prelude session notes values notify"},
-		{&s.restore, false, "prelude session notes restore"},
-		{&s.peek, true, "prelude session notes peek"},
-		{&s.take, false, "prelude session notes take"},
-		{&s.add, false, "prelude session notes add"},
-		{&s.drain, false, "prelude session notes drain"},
-		{&s.revoke, true, "prelude session end revoke"},
+		{&s.set, false, begin + "set weigh" + keep},
+		{&s.swap, false, begin + "swap" + keep},
+		{&s.increment, false, begin + "increment" + keep},
+		{&s.drop, false, open + "delete" + keep},
+		{&s.renew, true, open + "renew keep place done"},
+		{&s.remember, false, open + "remember" + keep},
+		{&s.rotate, true, "prelude again open reach rotate" + keep},
+		{&s.login, false, begin + "remove end login weigh bind write keep place limit"},
+		{&s.destroy, true, "prelude open remove end destroy"},
+		{&s.notify, false, "prelude begin open notify weigh" + keep},
+		{&s.add, false, "prelude begin open add" + keep},
+		{&s.restore, false, "prelude open restore" + keep},
+		{&s.peek, true, "prelude open peek" + due},
+		{&s.take, false, "prelude open remove take" + due},
+		{&s.drain, false, "prelude open drain" + due},
+		{&s.revoke, true, "prelude remove end revoke"},
+		{&s.members, true, "prelude remove end members"},
 		{&s.list, true, "list"},
-		{&s.members, true, "prelude session end members"},
-		{&s.enlist, true, "prelude enlist"},
+		{&s.enlist, true, "prelude enlist place places"},
 		{&s.prune, true, "prelude prune"},
 		{&s.probe, true, "prelude ping"},
 	} {
 		var source strings.Builder
 		for file := range strings.FieldsSeq(load.files) {
-			if texts[file] == "" {
-				text, err := files.ReadFile("scripts/" + file + ".lua")
-				if err != nil {
-					panic(err) // it is embedded, or every test fails
-				}
-				texts[file] = word.ReplaceAllStringFunc(string(text), func(word string) string { return cmp.Or(constants[word], word) })
-			}
-			source.WriteString(texts[file])
+			source.WriteString(word.ReplaceAllStringFunc(lua(file), func(word string) string { return cmp.Or(constants[word], word) }))
 		}
 		*load.into = redisconn.NewScript(source.String(), load.repeatable)
+		s.files[(*load.into).Hash()] = load.files
 	}
 	return s
+}
+
+// lua returns a file of scripts.
+func lua(file string) string {
+	text, err := scripts.ReadFile("scripts/" + file + ".lua")
+	if err != nil {
+		panic(err) // it is embedded, or every test fails
+	}
+	return string(text)
 }
 
 // Close closes the connections to Redis.
@@ -166,7 +178,7 @@ func (s *Store) on(script *redisconn.Script, id *ID, n int) *redisconn.Command {
 func (s *Store) run(ctx context.Context, began time.Time, c *redisconn.Command) (redisconn.Reply, Outcome, error) {
 	r, err := s.redis.Do(ctx, began, c)
 	if err != nil {
-		return redisconn.Reply{}, Outcome{}, mapped(err)
+		return redisconn.Reply{}, Outcome{}, s.located(mapped(err))
 	}
 	if code, ok := r.Number(); ok {
 		switch code {
@@ -188,6 +200,24 @@ func (s *Store) run(ctx context.Context, began time.Time, c *redisconn.Command) 
 		return r, o, err
 	}
 	return r, Outcome{}, nil
+}
+
+// position is where Redis says that a script has failed: its hash, and the line.
+var position = regexp.MustCompile(`([0-9a-f]{40})\S* (?:on )?@user_script:(\d+)`)
+
+// located adds to an error the file and line of a script that it comes from, if it says.
+func (s *Store) located(err error) error {
+	if m := position.FindStringSubmatch(err.Error()); m != nil {
+		line, _ := strconv.Atoi(m[2])
+		for file := range strings.FieldsSeq(s.files[m[1]]) {
+			lines := strings.Count(lua(file), "\n")
+			if line <= lines {
+				return fmt.Errorf("%w (%s.lua:%d)", err, file, line)
+			}
+			line -= lines
+		}
+	}
+	return err
 }
 
 // ended reads the answer for an id that was ended: D or R, how many milliseconds ago, and a token.

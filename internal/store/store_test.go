@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -17,11 +20,15 @@ import (
 
 func newStore(t *testing.T, server *redistest.Server, prefix string) *Store {
 	t.Helper()
-	target := redisconn.Target{Network: "tcp", Address: server.Addr, Other: 1}
+	return newStoreOf(t, server, Config{Prefix: prefix, Notifications: 1})
+}
+
+func newStoreOf(t *testing.T, server *redistest.Server, c Config) *Store {
+	t.Helper()
+	target := redisconn.Target{Network: "tcp", Address: server.Addr, Other: c.Notifications}
 	pool := &redis.Pool{MaxIdle: 4, DialContext: target.Dial, TestOnBorrow: redisconn.CheckIdle}
-	s := New(redisconn.NewServer(pool, server.Addr, 4, 3*time.Second), Config{
-		Prefix: prefix, Notifications: 1, Timeout: 3 * time.Second, Idle: time.Hour, MaxSessionBytes: 1 << 20,
-	})
+	c.Timeout, c.Idle, c.MaxSessionBytes = 3*time.Second, time.Hour, 1<<20
+	s := New(redisconn.NewServer(pool, server.Addr, 4, 3*time.Second), c)
 	t.Cleanup(func() { s.Close() })
 	return s
 }
@@ -98,6 +105,80 @@ func TestPrefix(t *testing.T) {
 			}
 		}
 	})
+}
+
+// In a cluster, an operation on notifications that renews a session also takes its place on the user's list, whether
+// anything is waiting or not.
+func TestNotificationsHeal(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
+		s, ctx, now := newStoreOf(t, server, Config{Prefix: "pycket:", Cluster: true}), t.Context(), time.Now()
+		for _, waiting := range []bool{false, true} {
+			id := NewID()
+			if _, o, err := s.Login(ctx, now, id, true, Binding{User: "ann", Authenticated: true}); err != nil || o.State != Alive {
+				t.Fatalf("%+v, %v", o, err)
+			}
+			key, list := s.key(id.Handle), s.listKey(listHash("ann"))
+			if waiting {
+				s.Notify(ctx, now, id, false, []Field{{"a", []byte("1")}, {"b", []byte("2")}})
+				s.Add(ctx, now, id, false, []Field{{"", []byte("message")}})
+			}
+			for name, use := range map[string]func() (Outcome, error){
+				"Peek":      func() (Outcome, error) { _, o, err := s.Peek(ctx, now, id, "b"); return o, err },
+				"PeekNames": func() (Outcome, error) { _, o, err := s.PeekNames(ctx, now, id); return o, err },
+				"TakeOne":   func() (Outcome, error) { _, o, err := s.TakeOne(ctx, now, id, "a"); return o, err },
+				"Drain":     func() (Outcome, error) { _, o, err := s.Drain(ctx, now, id); return o, err },
+			} {
+				server.Do(0, "DEL", list)
+				server.Do(0, "HDEL", key, "pycket:seen")
+				server.Do(0, "PEXPIRE", key, 60_000)
+				if o, err := use(); err != nil || o.State != Alive {
+					t.Fatalf("%s: %+v, %v", name, o, err)
+				}
+				if places := server.Do(0, "ZCARD", list); places != int64(1) {
+					t.Errorf("%s, waiting %t: the list has %v places", name, waiting, places)
+				}
+				if left := server.Do(0, "PTTL", key); left.(int64) < 60_000 {
+					t.Errorf("%s, waiting %t: it lasts %v ms", name, waiting, left)
+				}
+			}
+			if messages, _, err := s.Drain(ctx, now, id); err != nil || len(messages) != 0 {
+				t.Errorf("%q, %v", messages, err)
+			}
+		}
+	})
+}
+
+// An error in a script names the file and line that it is from.
+func TestErrorLines(t *testing.T) {
+	server := redistest.Start(t)
+	s, id := newStore(t, server, "pycket:"), NewID()
+	server.Do(0, "ACL", "SETUSER", "default", "-hstrlen")
+	if o, err := s.Set(context.Background(), time.Now(), id, true, []Field{{"a", []byte("1")}}); err != nil || o.State != Alive {
+		t.Fatalf("%+v, %v", o, err)
+	}
+	_, err := s.Set(context.Background(), time.Now(), id, false, []Field{{"a", []byte("1")}})
+	if !errors.Is(err, ErrUnavailable) {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`\(weigh\.lua:(\d+)\)`).FindStringSubmatch(err.Error())
+	if m == nil {
+		t.Fatalf("no line of weigh.lua in %q", err)
+	}
+	n, _ := strconv.Atoi(m[1])
+	if line := strings.Split(lua("weigh"), "\n")[n-1]; !strings.Contains(line, "HSTRLEN") {
+		t.Errorf("line %d is %q", n, line)
+	}
+
+	// Before Redis 7, errors look otherwise.
+	old := fmt.Errorf("ERR Error running script (call to f_%s): @user_script:1: attempt to index a nil value", s.set.Hash())
+	if err := s.located(old); !errors.Is(err, old) || !strings.HasSuffix(err.Error(), " (prelude.lua:1)") {
+		t.Error(err)
+	}
+	for _, said := range []string{"", "user_script:1", strings.Repeat("0", 40) + ", on @user_script:1.", s.set.Hash() + ", on @user_script:9999."} {
+		if err := errors.New(said); s.located(err) != err {
+			t.Error(s.located(err))
+		}
+	}
 }
 
 // What a script says of an id that was ended.

@@ -1,23 +1,18 @@
--- Functions for scripts that end sessions, of any key, or look at them.
+-- Declares what ends sessions, of any key, or looks at them.
+-- in: remove
+-- out: forget, unlist, finish, member
 
 -- forget deletes notifications and messages. While a slot moves they may be out of reach: they have a TTL.
 local function forget(notes, messages)
-  if NDB ~= DB then redis.call('SELECT', NDB) end
+  use('NDB')
   pcall(redis.call, 'DEL', notes)
   pcall(redis.call, 'DEL', messages)
-  if NDB ~= DB then redis.call('SELECT', DB) end
+  use('DB')
 end
 
 -- unlist takes a session off a user's list, where that is one step. In a cluster, whoever reads the list does.
 local function unlist(hash, k)
-  if not CLUSTER then redis.pcall('ZREM', PREFIX .. 'u:{' .. hash .. '}', string.sub(k, #PREFIX + 4, -2)) end
-end
-
--- remove deletes fields of a hash.
-local function remove(hash, names)
-  for i = 1, #names, 200 do -- unpack has a limit
-    redis.call('HDEL', hash, unpack(names, i, math.min(i + 199, #names)))
-  end
+  if not CLUSTER then redis.pcall('ZREM', LIST .. '{' .. hash .. '}', string.sub(k, #SESSION + 2, -2)) end
 end
 
 -- finish ends the session under a key, with all that hangs on it. What stays for LATE milliseconds is a mark
@@ -28,25 +23,27 @@ end
 -- if even so there is no room for the mark, the session ends without it. The mark comes before the fields
 -- go: while a slot moves to another server of a cluster, a key that is gone can't be made again here.
 local function finish(k, by)
-  local names = {}
+  local fields = {}
   for _, name in ipairs(redis.call('HKEYS', k)) do
-    if name ~= 'pycket:ended' then names[#names + 1] = name end
+    if name ~= 'pycket:ended' then fields[#fields + 1] = name end
   end
-  local notes, messages = notifications(k)
+  local notes, messages = names(k)
   local hash = redis.call('HGET', k, 'pycket:list')
-  reach()
+  use('NDB') -- fails if it can't be used
+  use('DB')
   redis.call('PEXPIRE', k, LATE)
-  redis.pcall('HSET', k, 'pycket:ended', whole(now()) .. by)
-  remove(k, names)
+  redis.pcall('HSET', k, 'pycket:ended', now() .. by)
+  remove(k, fields)
   forget(notes, messages)
   if hash then unlist(hash, k) end
 end
 
--- member returns what is known of a session that a user's list names: the record, and fields; nil if it is not alive or
--- not the user's.
+-- member returns what is known of a session that a user's list names: when it was created, in milliseconds, and fields;
+-- nil if it is not alive or not the user's.
 local function member(k, user)
   local fields = redis.pcall('HMGET', k, 'pycket:id', 'pycket:user', 'pycket:seen', 'pycket:auth', 'pycket:agent')
   if fields.err or not fields[1] or fields[2] ~= user then return nil end
-  if ABSOLUTE > 0 and now() >= (tonumber(string.sub(fields[1], 23, 35)) or 0) + ABSOLUTE then return nil end
-  return fields
+  local created = string.sub(fields[1], 23, 35)
+  if ABSOLUTE > 0 and now() >= (tonumber(created) or 0) + ABSOLUTE then return nil end
+  return created, fields
 end

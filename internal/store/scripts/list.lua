@@ -1,5 +1,6 @@
--- Reads a user's list, a thousand handles at a time. KEYS[1]: the list; ARGV[1]: from which score on;
--- ARGV[2]: '1' if they are to be ended. Answers handles, then the last score, and 'M' if there may be more or 'E' if not.
+-- Reads a user's list, a thousand handles at a time. Runs, alone.
+-- in: KEYS[1]: the list; ARGV[1]: from which score on; ARGV[2]: '1' if they are to be ended
+-- returns: handles, then the last score, and 'M' if there may be more or 'E' if not
 if ARGV[2] == '1' then redis.call('ZREM', KEYS[1], '') end -- a replica, which may be behind, refuses this
 local found = redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], '+inf', 'WITHSCORES', 'LIMIT', 0, 1000)
 local out = {}

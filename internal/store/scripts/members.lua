@@ -1,11 +1,12 @@
--- Looks at sessions that a user's list names. KEYS: the sessions; ARGV[1]: the user; ARGV[2]: '1' to end
--- them. Answers five items each: the handle and, of one that was alive and the user's, when it was created
--- and last seen (milliseconds), and authenticated (microseconds), and its user agent; else four times nothing.
+-- Looks at sessions that a user's list names. Runs, last.
+-- in: KEYS: the sessions; ARGV[1]: the user; ARGV[2]: '1' to end them; member, finish
+-- returns: five items each: the handle and, of one that was alive and the user's, when it was created and last seen
+--   (milliseconds), and authenticated (microseconds), and its user agent; else four times nothing
 local out = {}
 for i = 1, #KEYS do
-  local fields = member(KEYS[i], ARGV[1])
-  out[#out + 1] = string.sub(KEYS[i], #PREFIX + 4, -2)
-  out[#out + 1] = fields and string.sub(fields[1], 23, 35) or ''
+  local created, fields = member(KEYS[i], ARGV[1])
+  out[#out + 1] = string.sub(KEYS[i], #SESSION + 2, -2)
+  out[#out + 1] = created or ''
   for j = 3, 5 do out[#out + 1] = fields and fields[j] or '' end
   if fields and ARGV[2] == '1' then finish(KEYS[i], '') end
 end

@@ -1,12 +1,11 @@
--- Reads notifications and leaves them. ARGV[2]: the name; without it, all names are answered.
--- Answers the list to take a place on again: see renew; then the value, or the names.
-local s, ended = open()
-if not s then return ended end
-local list = renew(s)
-if not s.noted then return { list } end
-local notes = notifications(key)
-use(NDB)
-if ARGV[2] then return { list, redis.call('HGET', notes, ARGV[2]) } end
-local names = redis.call('HKEYS', notes)
-table.insert(names, 1, list) -- unpack has a limit
-return names
+-- Reads notifications and leaves them. Runs.
+-- in: ARGV[2]: the name; without it, all names are answered
+-- out: answer
+if noted then
+  local notes = names(key)
+  use('NDB')
+  local found = ARGV[2] and { redis.call('HGET', notes, ARGV[2]) } or redis.call('HKEYS', notes)
+  answer = { '' }
+  for i = 1, #found do answer[i + 1] = found[i] end
+  use('DB')
+end

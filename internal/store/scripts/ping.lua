@@ -1,10 +1,11 @@
--- Tries every command that the other scripts use, and reads do, on every kind of key. KEYS[1]: a key like a session's that
--- is no session's; ARGV[1]: '1' for what makes no key, then '2' for what does. Answers OK, or an error that names the command.
+-- Tries every command that the other scripts use, and reads do, on every kind of key. Runs, last.
+-- in: KEYS[1]: a key like a session's that is no session's; ARGV[1]: '1' for what makes no key, then '2' for what does
+-- returns: OK, or an error that names the command
 --
 -- There are two runs, in this order: keys must not be made before it is known that they can be given an end. And Redis
 -- looks whether it is full before the first write of a script only, so that write must be one that takes memory.
-local tag = string.sub(key, #PREFIX + 3)
-local notes, messages, list = PREFIX .. 'n:' .. tag, PREFIX .. 'm:' .. tag, PREFIX .. 'u:' .. tag
+local tag = string.sub(key, #SESSION + 1)
+local notes, messages, list = NOTES .. tag, MESSAGES .. tag, LIST .. tag
 local steps
 if ARGV[1] == '1' then
   -- Redis 6.2 brought GETEX. Without arguments it does nothing, and it shows whether it is known.
@@ -43,10 +44,10 @@ for i = 1, #steps do
   end
 end
 if ARGV[1] ~= '1' then
-  if NDB ~= DB then redis.call('SELECT', NDB) end
+  use('NDB')
   pcall(redis.call, 'DEL', messages)
   pcall(redis.call, 'DEL', notes)
-  if NDB ~= DB then redis.call('SELECT', DB) end
+  use('DB')
   pcall(redis.call, 'DEL', list)
   pcall(redis.call, 'DEL', key)
 end

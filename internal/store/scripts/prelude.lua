@@ -1,29 +1,40 @@
--- Functions for every script. A script runs as one text: the files that store.go lists for it, one after the other. Words
--- in capitals are constants, whose values store.go puts in their place. A function costs Redis about 50 ns each time a
--- script runs, so the files hold few: see docs/performance.md.
+-- Declares what nearly every script uses.
+-- in: KEYS[1], ARGV[1]
+-- out: key, the session's hash; id, the verifier of the request's id; fresh and other, see open.lua; now, names, use
 --
--- KEYS[1] is the session's hash; ARGV[1] is the verifier of the request's id. docs/storage.md has the layout.
-
+-- A script runs as one text: the files that store.go lists for it, one after the other. Some declare functions. The
+-- others are blocks that run and leave locals to the next. Each begins with what it needs (in), what it leaves or
+-- changes (out), and what the script may return there (returns). Words in capitals are constants, whose values store.go
+-- puts in their place. docs/storage.md has the layout.
+--
+-- What requests run most are blocks and locals, since tables, string.format and numbers made into text cost Redis as
+-- much as commands do: see docs/performance.md. That is also why constant numbers are passed to commands as text.
 local key, id = KEYS[1], ARGV[1]
+local fresh, other
 
--- now returns the time in milliseconds since 1970, by Redis's clock: those of the application's servers may disagree. It
--- is the same throughout a script.
+-- now returns the time since 1970 in milliseconds, or in microseconds, by Redis's clock: those of the application's
+-- servers may disagree. It is the same throughout a script.
 local time
-local function now()
+local function now(micros)
   time = time or redis.call('TIME')
+  if micros then return time[1] * 1000000 + time[2] end
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- whole formats a number in digits: Lua's own format turns large ones into 1.7e+12.
-local function whole(n) return string.format('%.0f', n) end
+-- names returns the keys of a session's notifications, a hash, and of its messages, a list. The handle in braces is the
+-- hash tag that keeps a session's keys in one slot of a cluster. A user who gets a session from another gets new keys
+-- there: while a slot moves, those of the other may not be deleted.
+--
+-- A script that uses them first reads all it needs, one key a command: while a slot moves, a command on a key that is
+-- not on this server fails, and nothing must have been changed by then. What may fail is done by Lua's pcall, since
+-- redis.pcall forgets the database in miniredis.
+local function names(k)
+  local tag = string.sub(k, #SESSION + 1)
+  if CLUSTER then tag = tag .. (redis.call('HGET', k, 'pycket:notes') or '') end
+  return NOTES .. tag, MESSAGES .. tag
+end
 
--- place puts a session on a user's list and makes the list last ms milliseconds, at least. The score is the time in
--- microseconds. It leaves a key of another type, which is not pycket's, alone. It returns the number of places.
-local function place(list, handle, ms)
-  local kind = redis.call('TYPE', list).ok
-  if kind ~= 'zset' and kind ~= 'none' then return 0 end
-  now()
-  redis.call('ZADD', list, whole(time[1] * 1000000 + time[2]), handle)
-  if redis.call('PTTL', list) < ms then redis.call('PEXPIRE', list, ms) end
-  return redis.call('ZCARD', list)
+-- use selects a database. A cluster has only one and does not know SELECT.
+local function use(db)
+  if NDB ~= DB then redis.call('SELECT', db) end
 end

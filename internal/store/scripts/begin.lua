@@ -1,0 +1,8 @@
+-- Begins a session if the id is a new one. Runs, before open.
+-- in: ARGV[2], '1' if the library has just made the id
+-- out: fresh
+-- returns: TAKEN
+if ARGV[2] == '1' then
+  if redis.call('EXISTS', key) == 1 then return TAKEN end
+  fresh = id .. now() .. '00'
+end

@@ -1,0 +1,19 @@
+-- Ends the oldest sessions of a user who has logged in and has too many. In a cluster the library does this. Runs,
+-- last.
+-- in: user, hash, auth; own, idle; places; member, unlist, finish
+-- returns: the session's own idle timeout, '' if it has none, and how many places the user's list has
+if auth ~= '0' and MAXSESSIONS > 0 and not CLUSTER then
+  local handles, others = redis.pcall('ZRANGE', LIST .. '{' .. hash .. '}', 0, -1), {}
+  for i = 1, handles.err and 0 or #handles do -- a key of another type is not pycket's
+    local k = SESSION .. '{' .. handles[i] .. '}'
+    local created, fields = member(k, user)
+    if not fields then
+      unlist(hash, k)
+    elseif k ~= key then
+      others[#others + 1] = { k, tonumber(fields[4] or nil) or (tonumber(created) or 0) * 1000 }
+    end
+  end
+  table.sort(others, function(a, b) return a[2] < b[2] end)
+  for i = 1, #others + 1 - MAXSESSIONS do finish(others[i][1], '') end
+end
+return { own and idle .. '' or '', places .. '' }
