@@ -171,7 +171,7 @@ func (q *request) begin(ctx context.Context) (operation, error) {
 		err = q.lock.lockBy(ctx, op.began.Add(q.app.settings.Redis.Timeout))
 	}
 	if err != nil {
-		return op, q.explain(err)
+		return op, q.cancelled(err)
 	}
 	if !q.touched {
 		q.touched = true
@@ -182,8 +182,14 @@ func (q *request) begin(ctx context.Context) (operation, error) {
 
 func (op *operation) end() { op.lock.Unlock() }
 
-// explain says of an operation's error that the request has ended, if that is why its context was cancelled.
-func (q *request) explain(err error) error {
+// explain notes and returns an error of the store.
+func (op *operation) explain(err error) error {
+	op.app.warnings.lost(err)
+	return op.cancelled(err)
+}
+
+// cancelled says of an operation's error that the request has ended, if that is why its context was cancelled.
+func (q *request) cancelled(err error) error {
 	if q.over.Load() && q.Context.Err() != nil && errors.Is(err, context.Canceled) {
 		return fmt.Errorf("the request has ended: %w", err)
 	}
@@ -214,6 +220,7 @@ const tick = time.Millisecond
 // settle notes what an operation has found. It reports whether the session is alive. If it isn't, the request goes on
 // with another id that it may have, or without a session.
 func (q *request) settle(o store.Outcome) bool {
+	q.app.warnings.found()
 	switch {
 	case o.State == store.Alive:
 		if q.trying { // the rotation was carried out
