@@ -1,8 +1,8 @@
 package pycket_test
 
 import (
-	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"strings"
 	"sync"
@@ -11,48 +11,11 @@ import (
 	"time"
 
 	"github.com/gomodule/redigo/redis"
-	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
 	"github.com/pycket/pycket"
 	"github.com/pycket/pycket/internal/redistest"
 )
-
-// Round trips in a cluster are those of a single server, but for accounts: their list comes first.
-func TestClusterRoundTrips(t *testing.T) {
-	server := redistest.SharedCluster(t)
-	site := newSite(t, settings(server))
-	b := site.browser()
-	for range 100 { // every server has then seen the scripts
-		site.browser().must("set:a:b", "refresh", "get:a", "inc:n:1", "update:n", "note:x:y", "take:x", "add:i:t", "drain", "rotate", "login:ann", "destroy")
-	}
-	if _, err := site.app.RevokeUser(t.Context(), "ann"); err != nil {
-		t.Error(err)
-	}
-	for _, test := range []struct {
-		want int
-		ops  []string
-	}{
-		{0, nil},
-		{1, []string{"set:a:b"}},
-		{1, []string{"get:a", "get:b"}},
-		{1, []string{"inc:n:1"}},
-		{2, []string{"number:n", "update:n"}},
-		{1, []string{"note:x:y"}},
-		{1, []string{"take:x"}},
-		{1, []string{"rotate"}},
-		{2, []string{"login:ann"}},
-		{1, []string{"get:a"}},
-		{1, []string{"set:a:c"}},
-		{1, []string{"destroy"}},
-	} {
-		server.Scripts()
-		b.must(test.ops...)
-		if run, refused := server.Scripts(); run != test.want || refused != 0 {
-			t.Errorf("%v took %d scripts, and %d were refused; want %d", test.ops, run, refused, test.want)
-		}
-	}
-}
 
 // A slot that moves to another server is followed: while it does, and after.
 func TestSlotMoves(t *testing.T) {
@@ -79,9 +42,7 @@ func TestSlotMoves(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	move.Carry(session)
-	if diff := cmp.Diff([]outcome{{Value: "y"}, {Value: "i=first"}, {Value: 3.0}}, <-done); diff != "" {
-		t.Errorf("while the slot moves (-want +got):\n%s", diff)
-	}
+	equal(t, "while the slot moves", []outcome{{Value: "y"}, {Value: "i=first"}, {Value: 3.0}}, <-done)
 	b.want([]outcome{{Value: "b"}, {}, {Value: 4.0}, {Value: "z"}}, "get:a", "set:a:c", "inc:n:1", "take:z")
 
 	move.End()
@@ -96,25 +57,14 @@ func TestSlotMoves(t *testing.T) {
 
 // What is done before a session's keys have moved is done whole: a key that is gone can't be made again there.
 func TestEndsWhileSlotMoves(t *testing.T) {
+	ends := maps.Clone(endings)
+	ends["login again"] = func(_ *site, b *browser) error { b.must("login:bob", "destroy"); return nil }
 	server := redistest.StartCluster(t, 3, 0)
 	s := settings(server)
 	s.Redis.Timeout = shortTimeout
 	site := newSite(t, s)
 	for _, with := range [][]string{nil, {"note:x:y"}, {"add:i:t"}, {"note:x:y", "add:i:t"}} {
-		for name, end := range map[string]func(b *browser, handle string) error{
-			"destroy": func(b *browser, _ string) error {
-				if b.must("destroy"); b.cookie() != "" {
-					return errors.New("the cookie stays")
-				}
-				return nil
-			},
-			"revoke": func(_ *browser, handle string) error { return site.app.Revoke(t.Context(), handle) },
-			"revoke user": func(*browser, string) error {
-				_, err := site.app.RevokeUser(t.Context(), "ann")
-				return err
-			},
-			"login again": func(b *browser, _ string) error { b.must("login:bob", "destroy"); return nil },
-		} {
+		for name, end := range ends {
 			t.Run(fmt.Sprint(name, with), func(t *testing.T) {
 				server.Do(0, "FLUSHALL")
 				b := site.browser()
@@ -122,7 +72,7 @@ func TestEndsWhileSlotMoves(t *testing.T) {
 				late := b.tab()
 				key := keyOf(idOf(t, b.cookie()))
 				move := server.BeginMove(key)
-				noError(t, end(b, strings.Trim(strings.TrimPrefix(key, "pycket:s:"), "{}")))
+				noError(t, end(site, b))
 				late.want([]outcome{{Err: "ErrGone"}}, "set:a:late")
 				move.Undo()
 				wantAnonymous(t, site, late.cookie())
@@ -132,7 +82,7 @@ func TestEndsWhileSlotMoves(t *testing.T) {
 	}
 }
 
-// When the account changes while the notifications of the one before have gone ahead, or stayed behind, they are not
+// When the user changes while the notifications of the one before have gone ahead, or stayed behind, they are not
 // handed to the next, nor when all have come.
 func TestAccountChangesWhileSlotMoves(t *testing.T) {
 	server := redistest.StartCluster(t, 3, 0)
@@ -208,28 +158,17 @@ func testFailover(t *testing.T, signal syscall.Signal) {
 	s := settings(server)
 	s.Redis.Timeout = shortTimeout
 	site := newSite(t, s)
-	var onDead, elsewhere *browser
-	for onDead == nil || elsewhere == nil {
-		server.Do(0, "FLUSHALL")
-		b := site.browser()
-		b.must("set:a:b")
-		if server.NodeOf(server.OnlyKey()).Addr == server.Nodes()[0].Addr {
-			onDead = b
-		} else {
-			elsewhere = b
+	master := server.Nodes()[0]
+	// on is a browser whose session is on the master, or elsewhere.
+	on := func(there bool) *browser {
+		for {
+			b := site.browser()
+			if b.must("set:a:kept"); (server.NodeOf(keyOf(idOf(t, b.cookie()))).Addr == master.Addr) == there {
+				return b
+			}
 		}
 	}
-	onDead.must("set:a:kept")   // FLUSHALL may have ended it: a fresh one
-	elsewhere.must("set:a:far") // likewise
-	for server.NodeOf(keyOf(idOf(t, onDead.cookie()))).Addr != server.Nodes()[0].Addr {
-		onDead = site.browser()
-		onDead.must("set:a:kept")
-	}
-	for server.NodeOf(keyOf(idOf(t, elsewhere.cookie()))).Addr == server.Nodes()[0].Addr {
-		elsewhere = site.browser()
-		elsewhere.must("set:a:far")
-	}
-	master := server.Nodes()[0]
+	onDead, elsewhere := on(true), on(false)
 	awaitReplica(t, master, keyOf(idOf(t, onDead.cookie())))
 	master.Signal(signal)
 	failures := 0
@@ -243,7 +182,7 @@ func testFailover(t *testing.T, signal syscall.Signal) {
 		default:
 			t.Fatalf("%v, after %d failures", list, failures)
 		}
-		elsewhere.want([]outcome{{Value: "far"}}, "get:a")
+		elsewhere.want([]outcome{{Value: "kept"}}, "get:a")
 	}
 	if failures == 0 {
 		t.Error("nothing has failed")
@@ -271,11 +210,7 @@ func awaitReplica(t *testing.T, master *redistest.Server, key string) {
 // Any seed will do; those that are dead, hang or have left the cluster do not matter.
 func TestClusterSeeds(t *testing.T) {
 	server := redistest.SharedCluster(t)
-	hung, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer hung.Close()
+	hung := redistest.Fake(t, func([]string) string { return "" })
 	dead, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -283,7 +218,7 @@ func TestClusterSeeds(t *testing.T) {
 	dead.Close()
 	s := settings(server)
 	left := redistest.Start(t, "--cluster-enabled", "yes") // it has left the cluster, and knows of no slots
-	s.Redis.Cluster = []string{left.Addr, dead.Addr().String(), hung.Addr().String(), server.Nodes()[2].Addr}
+	s.Redis.Cluster = []string{left.Addr, dead.Addr().String(), hung, server.Nodes()[2].Addr}
 	app := newApp(t, s)
 	noError(t, app.Ping(t.Context()))
 	newSite(t, s).browser().must("set:a:b", "login:ann", "get:a")
@@ -301,17 +236,14 @@ func TestClusterSeeds(t *testing.T) {
 func TestClusterClose(t *testing.T) {
 	server := redistest.SharedCluster(t)
 	ignore := goleak.IgnoreCurrent()
-	app := newApp(t, settings(server))
-	site := &site{t: t, app: app}
-	parallel(32, func(int) { signInQuietly(site, "ann") })
-	if n := len(list(t, site, "ann")); n != 32 {
-		t.Errorf("%d sessions are listed", n)
-	}
+	site := unstartedSite(t, settings(server))
+	parallel(32, func(int) { site.browser().must("login:ann") })
+	equal(t, "sessions", 32, len(list(t, site, "ann")))
 	var closing sync.WaitGroup
-	closing.Go(func() { app.Close() })
-	parallel(32, func(int) { signInQuietly(site, "ann") })
+	closing.Go(func() { site.app.Close() })
+	parallel(32, func(int) { site.browser().try("login:ann") })
 	closing.Wait()
-	_, err := app.Sessions(t.Context(), "ann")
+	_, err := site.app.Sessions(t.Context(), "ann")
 	wantError(t, err, pycket.ErrUnavailable, "sessions", "closed")
 	goleak.VerifyNone(t, ignore)
 }

@@ -33,9 +33,7 @@ func TestDoors(t *testing.T) {
 		{dir: "internal/redisconn", not: []string{"net/http", module, module + "/internal/store", "github.com/gorilla/securecookie"}},
 	} {
 		out, err := exec.Command("go", "list", "-deps", "./"+room.dir).Output()
-		if err != nil {
-			t.Fatal(err)
-		}
+		require(t, err)
 		deps := strings.Fields(string(out))
 		for _, not := range room.not {
 			if not != module+strings.TrimSuffix("/"+room.dir, "/.") && slices.Contains(deps, not) {
@@ -60,9 +58,7 @@ func TestDoors(t *testing.T) {
 	ofSessions := regexp.MustCompile(`(?i)\b(session|sessions|cookie|cookies|notification|notifications)\b`)
 	for file := range imported(t, "internal/redisconn") {
 		source, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require(t, err)
 		// Redis.DBSessions and the like are settings, which errors name.
 		if word := ofSessions.Find(source); word != nil {
 			t.Errorf("%s knows of a %s", file, word)
@@ -74,18 +70,14 @@ func TestDoors(t *testing.T) {
 func imported(t *testing.T, dir string) map[string][]string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require(t, err)
 	imports := map[string][]string{}
 	for _, file := range files {
 		if strings.HasSuffix(file, "_test.go") {
 			continue
 		}
 		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require(t, err)
 		imports[file] = nil
 		for _, spec := range parsed.Imports {
 			path, _ := strconv.Unquote(spec.Path.Value)

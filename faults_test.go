@@ -5,12 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -72,10 +71,8 @@ func TestDestroyAgain(t *testing.T) {
 			destroys[name] = func(t *testing.T, s *pycket.SessionManager) error { lose(t, s); return s.Destroy() }
 			destroys[name+", a read follows"] = func(t *testing.T, s *pycket.SessionManager) error {
 				lose(t, s)
-				if _, err := s.Has("b"); err != nil {
-					t.Error(err)
-				}
-				return s.Destroy()
+				_, err := s.Has("b")
+				return errors.Join(err, s.Destroy())
 			}
 		}
 		for name, destroy := range destroys {
@@ -84,23 +81,16 @@ func TestDestroyAgain(t *testing.T) {
 					t.Run(fmt.Sprint(name, ", read before: ", read, ", set after: ", set), func(t *testing.T) {
 						server.Do(0, "FLUSHALL")
 						b := site.browser()
-						site.works(b, func(s *pycket.SessionManager, n *pycket.NotificationManager) error {
-							return errors.Join(s.Set("a", "before"), n.Set("waiting", "note"))
-						})
+						b.must("set:a:before", "note:waiting:note")
 						old := b.cookie()
-						a := site.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+						a := site.works(b, func(s *pycket.SessionManager, n *pycket.NotificationManager) error {
 							if read {
 								s.Has("a")
 							}
-							if err := destroy(t, s); err != nil {
-								t.Errorf("Destroy: %v", err)
+							if err := destroy(t, s); err != nil || !set {
+								return err
 							}
-							if !set {
-								return
-							}
-							if err := n.Set("bye", "you have been logged out"); err != nil {
-								t.Errorf("after it: %v", err)
-							}
+							return n.Set("bye", "you have been logged out")
 						})
 						lines := a.header["Set-Cookie"]
 						if len(lines) != 1 || b.cookie() == old || (b.cookie() == "") == set {
@@ -109,24 +99,12 @@ func TestDestroyAgain(t *testing.T) {
 						if got := a.header.Get("Clear-Site-Data"); (got == "") != set {
 							t.Errorf("Clear-Site-Data: %q", got)
 						}
-						site.visit(b.with(old), func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
-							names, err := s.Keys()
-							notes, notesErr := n.Keys()
-							if len(names)+len(notes) > 0 || err != nil || notesErr != nil {
-								t.Errorf("the old cookie opens %q and %q: %v, %v", names, notes, err, notesErr)
-							}
-						})
+						wantAnonymous(t, site, old)
 						if !set {
 							wantNothingLeft(t, server)
 							return
 						}
-						site.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
-							names, err := s.Keys()
-							notes, notesErr := n.Keys()
-							if len(names) > 0 || len(notes) != 1 || err != nil || notesErr != nil {
-								t.Errorf("the new session holds %q and %q: %v, %v", names, notes, err, notesErr)
-							}
-						})
+						b.want([]outcome{{Value: []any{}}, {Value: []any{"bye"}}}, "keys", "nkeys")
 					})
 				}
 			}
@@ -141,76 +119,56 @@ func TestRotateAgain(t *testing.T) {
 		proxy, s := proxied(t, server)
 		site := newSite(t, s)
 		knowScripts(t, site)
-		type use = func(s *pycket.SessionManager, n *pycket.NotificationManager) error
-		rotate := func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { return s.Rotate() }
-		login := func(s *pycket.SessionManager, _ *pycket.NotificationManager) error {
-			return s.Login("ann", pycket.Values{"name": "Ann"})
-		}
-		for first, begin := range map[string]use{"Rotate": rotate, "Login": login} {
+		for _, first := range []string{"rotate", "signin:ann:name:Ann"} {
 			for name, loss := range losses {
-				for second, again := range map[string]use{
-					"Rotate":       rotate,
-					"Login":        login,
-					"Set":          func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { return s.Set("b", 1) },
-					"Get":          func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { return wantBefore(s) },
-					"SetUser":      func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { return s.SetUser("ann") },
-					"Delete":       func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { return s.Delete("b") },
-					"notification": func(_ *pycket.SessionManager, n *pycket.NotificationManager) error { return n.Add("i", "t") },
-				} {
+				for _, second := range []string{"rotate", "signin:ann:name:Ann", "set:b:1", "get:a", "setuser:ann", "delete:b", "add:i:t"} {
 					t.Run(fmt.Sprint(first, ", ", name, ", ", second), func(t *testing.T) {
 						server.Do(0, "FLUSHALL")
 						b := site.browser()
-						site.works(b, func(s *pycket.SessionManager, n *pycket.NotificationManager) error {
-							return errors.Join(s.Set("a", "before"), n.Set("waiting", "note"))
-						})
+						b.must("set:a:before", "note:waiting:note")
 						old := b.cookie()
-						a := site.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+						a := site.visit(b, func(w http.ResponseWriter, r *http.Request, _ *pycket.SessionManager, _ *pycket.NotificationManager) {
+							h := operate(w, r)
 							loss(proxy, true)
-							wantError(t, begin(s, n), pycket.ErrUnavailable)
+							_, err := h.do(w, strings.Split(first, ":"))
+							wantError(t, err, pycket.ErrUnavailable)
 							loss(proxy, false)
-							if err := again(s, n); err != nil {
-								t.Errorf("again: %v", err)
-							}
-							if err := wantBefore(s); err != nil {
-								t.Errorf("then: %v", err)
+							for _, op := range []string{second, "get:a"} {
+								if value, err := h.do(w, strings.Split(op, ":")); err != nil || op == "get:a" && value != "before" {
+									t.Errorf("then %s: %v, %v", op, value, err)
+								}
 							}
 						})
-						rotates := name == "the answer is lost" || second == "Rotate" || second == "Login"
+						rotates := name == "the answer is lost" || second == "rotate" || strings.HasPrefix(second, "signin")
 						if n := len(a.header["Set-Cookie"]); rotates && (n != 1 || b.cookie() == old) || !rotates && n != 0 {
 							t.Errorf("Set-Cookie: %q", a.header["Set-Cookie"])
 						}
-						site.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
-							note, err := pycket.Get(n, "waiting", "")
-							if err := errors.Join(err, wantBefore(s)); err != nil || note != "note" {
-								t.Errorf("the next request: %q, %v", note, err)
-							}
-							user, err := s.User()
-							signedIn := first == "Login" && name == "the answer is lost" || second == "Login" || second == "SetUser"
-							if err != nil || (user == "ann") != signedIn {
-								t.Errorf("signed in: %q, %v", user, err)
-							}
-						})
+						user := ""
+						if first != "rotate" && name == "the answer is lost" || strings.HasSuffix(second, ":ann") || strings.HasPrefix(second, "signin") {
+							user = "ann"
+						}
+						b.want([]outcome{{Value: "note"}, {Value: "before"}, {Value: user}}, "take:waiting", "get:a", "user")
 						if rotates {
-							site.visit(b.with(old), func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
-								if found, err := s.Has("a"); found || err != nil {
-									t.Errorf("the old cookie opens the session: %v, %v", found, err)
-								}
-							})
+							wantAnonymous(t, site, old)
 						}
 					})
 				}
 			}
 		}
-		t.Run("another request has rotated", func(t *testing.T) {
+		// lost runs Rotate in a request that is not told what came of it, and goes on.
+		lost := func(t *testing.T, drop func(on bool), then func(w http.ResponseWriter, s *pycket.SessionManager, b *browser)) (answer, *browser) {
 			b := site.browser()
-			site.use(b, func(s *pycket.SessionManager) { s.Set("a", "before") })
-			a := site.use(b, func(s *pycket.SessionManager) {
-				proxy.DropCommands(true)
+			b.must("set:a:before")
+			return site.visit(b, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+				drop(true)
 				wantError(t, s.Rotate(), pycket.ErrUnavailable)
-				proxy.DropCommands(false)
-				handleCookie(site, b.cookie(), func(s *pycket.SessionManager) {
-					noError(t, s.Rotate())
-				})
+				drop(false)
+				then(w, s, b)
+			}), b
+		}
+		t.Run("another request has rotated", func(t *testing.T) {
+			a, _ := lost(t, proxy.DropCommands, func(_ http.ResponseWriter, s *pycket.SessionManager, b *browser) {
+				b.tab().must("rotate")
 				wantError(t, s.Rotate(), pycket.ErrGone)
 				wantError(t, s.Set("a", "late"), pycket.ErrGone)
 			})
@@ -219,26 +177,63 @@ func TestRotateAgain(t *testing.T) {
 			}
 		})
 		t.Run("the headers are sent", func(t *testing.T) { // and with them the old id: there is no way back
-			b := site.browser()
-			site.use(b, func(s *pycket.SessionManager) { s.Set("a", "before") })
-			site.visit(b, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
-				proxy.DropReplies(true)
-				wantError(t, s.Rotate(), pycket.ErrUnavailable)
-				proxy.DropReplies(false)
+			lost(t, proxy.DropReplies, func(w http.ResponseWriter, s *pycket.SessionManager, _ *browser) {
 				w.WriteHeader(http.StatusOK)
 				wantError(t, s.Set("a", "late"), pycket.ErrGone)
 			})
 		})
+		t.Run("Destroy", func(t *testing.T) { // the id that was tried is not given to the session that begins then
+			_, b := lost(t, proxy.DropCommands, func(_ http.ResponseWriter, s *pycket.SessionManager, _ *browser) {
+				noError(t, errors.Join(s.Destroy(), s.Set("a", "after"), s.Rotate()))
+			})
+			b.want([]outcome{{Value: "after"}}, "get:a")
+		})
 	})
 }
 
-// wantBefore finds what was stored.
-func wantBefore(s *pycket.SessionManager) error {
-	text, err := pycket.Get(s, "a", "")
-	if err == nil && text != "before" {
-		err = fmt.Errorf("a is %q", text)
-	}
-	return err
+// The cookie of a rotation or a login whose answer was lost, and that was carried out, lasts as long as the session's
+// cookie should from then on: what Remember has set stays by Rotate, and ends when another user logs in.
+func TestCookieLifetimeAgain(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
+		for _, test := range []struct {
+			days           float64
+			op             string
+			remembered, is string // the Set-Cookie's lifetime before and after
+		}{
+			{0, "rotate", "Max-Age=2592000", "Max-Age=2592000"},
+			{10, "rotate", "Max-Age=2592000", "Max-Age=2592000"},
+			{0, "login:ann", "Max-Age=2592000", "Max-Age=2592000"},
+			{10, "login:ann", "Max-Age=2592000", "Max-Age=2592000"},
+			{0, "login:bob", "Max-Age=2592000", ""},
+			{10, "login:bob", "Max-Age=2592000", "Max-Age=864000"},
+		} {
+			t.Run(fmt.Sprint(test.op, ", ExpiresDays ", test.days), func(t *testing.T) {
+				proxy, s := proxied(t, server)
+				s.Cookies.ExpiresDays = test.days
+				site := newSite(t, s)
+				knowScripts(t, site)
+				b := site.browser()
+				lifetime := func(a answer) string {
+					return regexp.MustCompile("Max-Age=[0-9]*").FindString(strings.Join(a.header["Set-Cookie"], "\n"))
+				}
+				if a, _ := b.do("login:ann", "remember"); lifetime(a) != test.remembered {
+					t.Errorf("Set-Cookie: %q", a.header["Set-Cookie"])
+				}
+				old := b.cookie()
+				a := site.visit(b, func(w http.ResponseWriter, r *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+					proxy.DropReplies(true)
+					_, err := operate(w, r).do(w, strings.Split(test.op, ":"))
+					wantError(t, err, pycket.ErrUnavailable)
+					proxy.DropReplies(false)
+					noError(t, s.Set("a", "then"))
+				})
+				if lifetime(a) != test.is || len(a.header["Set-Cookie"]) != 1 || b.cookie() == old {
+					t.Errorf("Set-Cookie: %q, want %q", a.header["Set-Cookie"], test.is)
+				}
+				b.want([]outcome{{Value: "then"}}, "get:a")
+			})
+		}
+	})
 }
 
 // wantUnavailable checks that nothing works and everything says so, in time, with a status below 500: the handler goes
@@ -298,24 +293,9 @@ func TestContextEnds(t *testing.T) {
 	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
 		proxy, s := proxied(t, server)
 		s.Redis.Timeout = 20 * time.Second
-		app := newApp(t, s)
-		run := func(ctx context.Context, cookie string, f func(s *pycket.SessionManager)) *http.Response {
-			w := httptest.NewRecorder()
-			r := httptest.NewRequestWithContext(ctx, "GET", "/", nil)
-			r.Header.Set("Cookie", cookie)
-			app.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f(pycket.NewSessionManager(w, r)) })).ServeHTTP(w, r)
-			heard.response(w.Result())
-			return w.Result()
-		}
-		var cookie string
-		response := run(t.Context(), "", func(s *pycket.SessionManager) {
-			if _, err := s.Increment("n", 0); err != nil { // Redis then knows the script
-				t.Error(err)
-			}
-			noError(t, s.Set("a", "b"))
-		})
-		cookie = "PYCKET_ID=" + response.Cookies()[0].Value
-
+		site := unstartedSite(t, s)
+		b := site.browser()
+		b.must("inc:n:0", "set:a:b") // Redis then knows the script
 		for name, context := range map[string]func() (context.Context, func()){
 			"deadline": func() (context.Context, func()) {
 				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
@@ -329,10 +309,10 @@ func TestContextEnds(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				proxy.Hold() // answers are kept back
 				ctx, end := context()
-				var wg sync.WaitGroup
+				var hasty, patient sync.WaitGroup
 				for range 4 {
-					wg.Go(func() {
-						run(ctx, cookie, func(s *pycket.SessionManager) {
+					hasty.Go(func() {
+						site.use(b.within(ctx), func(s *pycket.SessionManager) {
 							_, err := s.Increment("n", 1)
 							wantError(t, err, ctx.Err(), `increment "n"`, "may have been carried out")
 							_, err = pycket.Get(s, "a", "")
@@ -340,36 +320,19 @@ func TestContextEnds(t *testing.T) {
 						})
 					})
 				}
-				patient := make(chan error)
 				proxy.AwaitCommands(4)
 				for range 4 {
-					go run(t.Context(), cookie, func(s *pycket.SessionManager) {
-						got, err := pycket.Get(s, "a", "")
-						if err == nil && got != "b" {
-							err = errors.New("got " + got)
-						}
-						patient <- err
-					})
+					patient.Go(func() { b.want([]outcome{{Value: "b"}}, "get:a") })
 				}
 				proxy.AwaitCommands(8)
 				end()
-				wg.Wait() // at once, although no answer comes
+				hasty.Wait() // at once, although no answer comes
 				proxy.Pass()
-				for range 4 {
-					if err := <-patient; err != nil {
-						t.Errorf("a neighbour: %v", err)
-					}
-				}
+				patient.Wait()
 			})
 		}
-		run(t.Context(), cookie, func(s *pycket.SessionManager) {
-			if n, err := pycket.Get(s, "n", 0); n != 8 || err != nil {
-				t.Errorf("%d increments were carried out, want 8: %v", n, err)
-			}
-		})
-		if got := proxy.Connections(); got != 1 {
-			t.Errorf("%d connections were opened, want 1", got)
-		}
+		b.want([]outcome{{Value: 8.0}}, "number:n")
+		equal(t, "connections", 1, proxy.Connections())
 	})
 }
 
@@ -383,43 +346,30 @@ func TestRedisIsKilled(t *testing.T) {
 	b.want([]outcome{{Value: "after"}}, "get:a")
 }
 
-// Connections that died while idle cost nobody a request, and no PING finds them.
-func TestRedisRestartsWhileIdle(t *testing.T) {
-	server := redistest.Start(t)
-	proxy, s := proxied(t, server)
-	site := newSite(t, s)
-	b := site.browser()
-	b.must("set:a:b")
-	parallel(32, func(int) { b.tab().try("slowupdate:n", "get:a") })
-	server.Kill()
-	proxy.Cut()
-	server.Restart()
-	b.must("set:a:b") // the data is gone, a fresh session
-	server.Kill()
-	proxy.Cut()
-	server.Restart()
-	for i := range 100 {
-		if _, list, err := b.try("get:a"); err != nil || list[0].Err != "" {
-			t.Fatalf("read %d after the restart: %v, %v", i, list, err)
-		}
-	}
-	if strings.Contains(strings.ToUpper(proxy.Sent()), "\r\nPING\r\n") {
-		t.Error("a PING was sent")
-	}
-}
-
-// Also what is not safe to repeat works on the first try, after connections died while idle.
+// Connections that died while idle cost nobody a request, not even one that is not safe to repeat, and no PING finds
+// them.
 func TestConnectionsDieWhileIdle(t *testing.T) {
 	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
 		proxy, s := proxied(t, server)
-		site := newSite(t, s)
-		b := site.browser()
+		b := newSite(t, s).browser()
 		b.must("inc:n:0")
 		for _, op := range []string{"get:a", "set:a:b", "inc:n:1", "update:n", "note:a:b", "take:a", "add:i:t", "drain", "rotate"} {
 			parallel(8, func(int) { b.tab().try("slowupdate:n") })
 			time.Sleep(100 * time.Millisecond) // idle
 			proxy.Cut()
 			b.must(op)
+		}
+		for _, op := range []string{"set:a:b", "get:a"} { // the data is gone: a fresh session
+			parallel(32, func(int) { b.tab().try("slowupdate:n", "get:a") })
+			server.Kill()
+			proxy.Cut()
+			server.Restart()
+			for range 100 {
+				b.must(op)
+			}
+		}
+		if strings.Contains(strings.ToUpper(proxy.Sent()), "\r\nPING\r\n") {
+			t.Error("a PING was sent")
 		}
 	})
 }
@@ -439,25 +389,20 @@ func TestConnectionBreaksUnderCommand(t *testing.T) {
 				b.must("set:a:b", "note:a:b", "add:i:t")
 				cuts := proxy.Cuts()
 				proxy.DropReply()
-				_, list := b.do(op)
-				if repeatable != (list[0].Err == "") || !repeatable && list[0].Err != "ErrUnavailable" {
-					t.Errorf("%v, want an error: %v", list, !repeatable)
+				var failure error
+				site.failed = func(err error) { failure = err }
+				b.do(op)
+				switch {
+				case repeatable && failure != nil:
+					t.Error(failure)
+				case !repeatable:
+					wantError(t, failure, pycket.ErrUnavailable, "may have been carried out")
 				}
 				if proxy.Cuts() == cuts {
 					t.Error("nothing was broken")
 				}
 			})
 		}
-		t.Run("the message", func(t *testing.T) {
-			proxy, s := proxied(t, server)
-			site := newSite(t, s)
-			site.use(site.browser(), func(s *pycket.SessionManager) {
-				noError(t, s.Set("a", 1))
-				proxy.DropReply()
-				_, err := s.Increment("n", 1)
-				wantError(t, err, pycket.ErrUnavailable, `increment "n"`, "may have been carried out")
-			})
-		})
 	})
 }
 
@@ -501,61 +446,33 @@ func TestUnknownCommand(t *testing.T) {
 	}
 }
 
-func TestOutOfMemory(t *testing.T) {
-	server := redistest.Start(t)
-	_, b := outageSite(t, server)
-	server.Do(0, "CONFIG", "SET", "maxmemory-policy", "noeviction")
-	server.Do(0, "CONFIG", "SET", "maxmemory", "1")
-	before := fmt.Sprintf("%q", server.Do(0, "HGETALL", server.OnlyKey()))
-	for _, op := range []string{"set:a:c", "inc:n:1", "update:n", "note:a:b", "add:i:t", "rotate"} {
-		if _, list := b.do(op); list[0].Err != "ErrUnavailable" {
-			t.Errorf("%s: %v", op, list)
-		}
-	}
-	if after := fmt.Sprintf("%q", server.Do(0, "HGETALL", server.OnlyKey())); after != before {
-		t.Errorf("%s has become %s", before, after)
-	}
-	b.want([]outcome{{Value: "b"}}, "get:a")
-	server.Do(0, "CONFIG", "SET", "maxmemory", "0")
-	b.want([]outcome{{}, {Value: "c"}}, "set:a:c", "get:a")
-}
-
-func TestReadOnlyReplica(t *testing.T) {
-	server := redistest.Start(t)
-	_, b := outageSite(t, server)
-	server.Do(0, "REPLICAOF", "127.0.0.1", "1") // no such master: the data stays, and is read-only
-	b.want([]outcome{{Value: "b"}, {Err: "ErrUnavailable"}, {Err: "ErrUnavailable"}}, "get:a", "set:a:c", "destroy")
-	server.Do(0, "REPLICAOF", "NO", "ONE")
-	b.must("set:a:c")
-}
+// large is a value that goes over a connection of its own.
+var large = strings.Repeat("x", 20<<10)
 
 // A client that hangs up is no outage: the error is the context's own, and says if a command may have been carried
 // out. What takes longer than the timeout is one, whatever the context says later.
 func TestClientHangsUp(t *testing.T) {
+	all := t
 	server := redistest.Start(t)
 	lost := redistest.Vanished(t)
-	app := func(redis pycket.RedisSettings) *pycket.App {
-		return newApp(t, pycket.Settings{Secrets: []string{secret}, Redis: redis})
-	}
-	for name, test := range map[string]struct {
-		redis pycket.RedisSettings
-		held  bool // the command is written, and not answered
-	}{
-		"connecting":            {pycket.RedisSettings{URL: "redis://" + lost}, false},
-		"connecting to cluster": {pycket.RedisSettings{Cluster: []string{lost}}, false},
-		"waiting":               {pycket.RedisSettings{}, true},
+	for name, redis := range map[string]pycket.RedisSettings{
+		"connecting":            {URL: "redis://" + lost},
+		"connecting to cluster": {Cluster: []string{lost}},
+		"waiting":               {}, // the command is written, and not answered
 	} {
-		for _, value := range []any{1, strings.Repeat("x", 20<<10)} { // over the shared connection, and over another
+		for _, value := range []string{"small", large} {
 			for _, cause := range []error{context.Canceled, context.DeadlineExceeded} {
-				t.Run(fmt.Sprintf("%s, %T, %v", name, value, cause), func(t *testing.T) {
-					redis := test.redis
-					redis.Timeout = 4 * bound
-					var v *visitor
-					if test.held {
-						proxy := redistest.NewProxy(t, server)
-						redis.URL = proxy.URL()
-						v = newVisitor(t, app(redis))
-						v.do(func(s *pycket.SessionManager) { s.Set("a", value) }) // the connection is there
+				t.Run(fmt.Sprintf("%s, %d, %v", name, len(value), cause), func(t *testing.T) {
+					proxy, s := proxied(t, server)
+					if name != "waiting" {
+						s.Redis = redis
+					}
+					s.Redis.Timeout = 4 * bound
+					site := unstartedSite(all, s) // to close one that connects takes until the timeout
+					site.t = t
+					b := site.browser()
+					if name == "waiting" {
+						b.must("set:a:" + value) // the connection is there
 						proxy.Hold()
 						defer proxy.Pass()
 					}
@@ -565,31 +482,25 @@ func TestClientHangsUp(t *testing.T) {
 						ctx, cancel = context.WithCancel(t.Context())
 						time.AfterFunc(50*time.Millisecond, cancel)
 					}
-					r := httptest.NewRequestWithContext(ctx, "GET", "/", nil)
-					use := app(redis)
-					if v != nil {
-						use = v.app
-						r.AddCookie(v.cookie)
-					}
-					var err error
 					began := time.Now()
-					handle(use, r, func(s *pycket.SessionManager) { err = s.Set("a", value) })
-					wantError(t, err, cause, `set "a"`)
-					if errors.Is(err, pycket.ErrUnavailable) {
-						t.Errorf("%v is an outage", err)
-					}
-					if said := strings.Contains(fmt.Sprint(err), "may have been carried out"); said != test.held {
-						t.Errorf("%v, and the command was written: %v", err, test.held)
-					}
-					if took := time.Since(began); took > bound {
-						t.Errorf("it took %v", took)
-					}
-					if value == 1 {
-						err := use.Ping(ctx)
-						if wantError(t, err, cause, "ping"); errors.Is(err, pycket.ErrUnavailable) {
+					wantCause := func(err error, op string) {
+						t.Helper()
+						wantError(t, err, cause, op)
+						if errors.Is(err, pycket.ErrUnavailable) {
 							t.Errorf("%v is an outage", err)
 						}
+						if took := time.Since(began); took > bound {
+							t.Errorf("it took %v", took)
+						}
 					}
+					site.use(b.within(ctx), func(s *pycket.SessionManager) {
+						err := s.Set("a", value)
+						wantCause(err, `set "a"`)
+						if said := strings.Contains(fmt.Sprint(err), "may have been carried out"); said != (name == "waiting") {
+							t.Errorf("%v, and the command was written: %v", err, !said)
+						}
+					})
+					wantCause(site.app.Ping(ctx), "ping")
 				})
 			}
 		}
@@ -599,72 +510,67 @@ func TestClientHangsUp(t *testing.T) {
 // Connections break all the time, under load: what was acknowledged is there, what was not may be, and no
 // answer ever reaches another request.
 func TestRandomCuts(t *testing.T) {
-	const visitors = 16
+	const browsers = 16
 	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
 		wantCuts := 10_000
 		if server.Embedded() {
 			wantCuts = 1_000 // miniredis is slow
 		}
-		proxy := redistest.NewProxy(t, server)
+		proxy, s := proxied(t, server)
+		site := unstartedSite(t, s)
 		proxy.CutRandomly(1)
-		s := settings(server)
-		s.Redis.URL = proxy.URL()
-		app := newApp(t, s)
 		var failures, successes atomic.Int64
-		parallel(visitors, func(i int) {
-			v := newVisitor(t, app)
+		parallel(browsers, func(i int) {
+			b := site.browser()
+			for b.cookie() == "" {
+				b.try("set:made:x")
+			}
 			// What "value" and "count" may be. A write that was not acknowledged may be carried out at any
 			// time, even after later ones: it may lie in a buffer on the way.
 			possible, acknowledged := map[string]bool{}, ""
-			var least, most int64
-			check := func(s *pycket.SessionManager) bool {
-				value, err := pycket.Get(s, "value", "")
-				if err != nil {
+			var least, most float64
+			count := func(n float64) {
+				if n < least || n > most {
+					t.Errorf("browser %d counts %v, and it must be %v to %v", i, n, least, most)
+				}
+				least = n // what was read is sure
+			}
+			check := func() (sure bool) {
+				_, list, err := b.try("get:value", "number:n")
+				if err != nil || list[0].Err+list[1].Err != "" {
 					return false
 				}
-				count, err := pycket.Get(s, "count", int64(0))
-				if err != nil {
-					return false
+				if value := list[0].Value.(string); !possible[value] && value != acknowledged {
+					t.Errorf("browser %d reads %q, which can't be", i, value)
 				}
-				if !possible[value] && value != acknowledged {
-					t.Errorf("visitor %d reads %q, which can't be", i, value)
-				}
-				if count < least || count > most {
-					t.Errorf("visitor %d counts %d, and it must be %d to %d", i, count, least, most)
-				}
-				least = count // what was read is sure
+				count(list[1].Value.(float64))
 				return true
 			}
 			for n := 0; proxy.Cuts() < wantCuts; n++ {
-				v.do(func(s *pycket.SessionManager) {
-					value := fmt.Sprintf("%d of visitor %d", n, i)
-					if err := s.Set("value", value); err == nil {
-						acknowledged = value
-						successes.Add(1)
-					} else {
-						possible[value] = true
-						failures.Add(1)
-					}
-					most++
-					if sum, err := s.Increment("count", 1); err == nil {
-						least++
-						if sum < least || sum > most {
-							t.Errorf("visitor %d counts %d, and it must be %d to %d", i, sum, least, most)
-						}
-						least = sum
-					}
-				})
-				v.do(func(s *pycket.SessionManager) { check(s) })
+				value := fmt.Sprintf("%d of browser %d", n, i)
+				_, list, err := b.try("set:value:"+value, "inc:n:1")
+				noError(t, err)
+				if list[0].Err == "" {
+					acknowledged = value
+					successes.Add(1)
+				} else {
+					possible[value] = true
+					failures.Add(1)
+				}
+				most++
+				if list[1].Err == "" {
+					least++
+					count(list[1].Value.(float64))
+				}
+				check()
 			}
 			proxy.Calm()
 			for range 100 { // the last connection may break still
-				sure := false
-				v.do(func(s *pycket.SessionManager) { sure = check(s) })
-				if sure {
+				if check() {
 					return
 				}
 			}
-			t.Errorf("visitor %d can't read after the last cut", i)
+			t.Errorf("browser %d can't read after the last cut", i)
 		})
 		t.Logf("%d cuts, %d writes acknowledged, %d not", proxy.Cuts(), successes.Load(), failures.Load())
 		if successes.Load() == 0 {
@@ -678,47 +584,37 @@ func TestNoAnswerInTime(t *testing.T) {
 	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
 		proxy, s := proxied(t, server)
 		s.Redis.Timeout = shortTimeout
-		app := newApp(t, s)
-		v := newVisitor(t, app)
+		site := unstartedSite(t, s)
+		b := site.browser()
+		b.must("set:a:b")
 		proxy.Hold()
-		parallel(8, func(i int) {
-			v.do(func(s *pycket.SessionManager) {
+		parallel(8, func(int) {
+			site.use(b, func(s *pycket.SessionManager) {
 				_, err := s.Increment("n", 1)
 				wantError(t, err, pycket.ErrUnavailable, "may have been carried out")
 			})
-			v.do(func(s *pycket.SessionManager) {
-				_, err := pycket.Get(s, "made", false)
-				wantError(t, err, pycket.ErrUnavailable)
-			})
+			b.want([]outcome{{Value: "", Err: "ErrUnavailable"}}, "get:a")
 		})
 		proxy.Pass()
-		v.do(func(s *pycket.SessionManager) {
-			if made, err := pycket.Get(s, "made", false); !made || err != nil {
-				t.Errorf("after: %v, %v", made, err)
-			}
-		})
+		b.want([]outcome{{Value: "b"}}, "get:a")
 	})
 }
 
-// While Redis is down, requests fail fast and knock together, at most once in a while.
+// While Redis is down, requests fail fast, and one connection attempt, now and then, serves them all.
 func TestReconnecting(t *testing.T) {
 	server := redistest.StartEmbedded(t)
-	proxy := redistest.NewProxy(t, server)
+	proxy, s := proxied(t, server)
 	server.Kill()
-	app := newApp(t, pycket.Settings{Secrets: []string{secret}, Redis: pycket.RedisSettings{URL: proxy.URL(), Timeout: timeout}})
+	site := unstartedSite(t, s)
 	began := time.Now()
-	var failed atomic.Int64
 	parallel(64, func(int) {
 		for range 10 {
-			handle(app, httptest.NewRequest("GET", "/", nil), func(s *pycket.SessionManager) {
-				wantError(t, s.Set("a", 1), pycket.ErrUnavailable)
-				failed.Add(1)
-			})
+			site.browser().want([]outcome{{Err: "ErrUnavailable"}}, "set:a:b")
 		}
 	})
 	// The pauses between two tries grow to 50 to 100 ms, by way of 2.5, 5, 10, 20, 40.
 	if most := 6 + int(time.Since(began)/(50*time.Millisecond)); proxy.Connections() > most {
-		t.Errorf("%d requests dialed %d times, and may at most %d times", failed.Load(), proxy.Connections(), most)
+		t.Errorf("640 requests dialed %d times, and may at most %d times", proxy.Connections(), most)
 	}
 }
 
@@ -727,16 +623,19 @@ func TestCloseWaits(t *testing.T) {
 	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
 		proxy, s := proxied(t, server)
 		ignore := goleak.IgnoreCurrent()
-		app := newApp(t, s)
-		v := newVisitor(t, app)
+		site := unstartedSite(t, s)
+		b := site.browser()
+		b.must("set:a:b")
 		proxy.Hold()
-		set := make(chan error, 1)
-		go v.do(func(s *pycket.SessionManager) { set <- s.Set("a", 1) })
+		set, closed := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(set)
+			b.want([]outcome{{}}, "set:a:c") // an error if Close hangs up before the answer
+		}()
 		proxy.AwaitCommands(1)
-		closed := make(chan struct{})
 		go func() {
 			defer close(closed)
-			app.Close()
+			site.app.Close()
 		}()
 		for stacks := make([]byte, 1<<20); !bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("(*lane).close(")); {
 			runtime.Gosched() // until Close has begun
@@ -748,9 +647,7 @@ func TestCloseWaits(t *testing.T) {
 		}
 		proxy.Pass()
 		<-closed
-		if err := <-set; err != nil { // as it does if Close hangs up before the answer
-			t.Errorf("what was on its way: %v", err)
-		}
+		<-set
 		goleak.VerifyNone(t, ignore)
 	})
 }
@@ -759,28 +656,19 @@ func TestCloseWaits(t *testing.T) {
 func TestNothingIsLeftBehind(t *testing.T) {
 	server := redistest.Start(t)
 	ignore := goleak.IgnoreCurrent()
-	app, err := heard.newApp(settings(server))
-	if err != nil {
-		t.Fatal(err)
-	}
-	visitors := make([]*visitor, 8)
-	for i := range visitors {
-		visitors[i] = newVisitor(t, app)
-	}
+	site := unstartedSite(t, settings(server))
 	load := func() {
-		parallel(len(visitors), func(i int) {
+		parallel(8, func(int) {
+			b := site.browser()
 			for range 20 {
-				visitors[i].do(func(s *pycket.SessionManager) {
-					s.Set("a", string(make([]byte, 20<<10))) // large: a connection of its own
-					s.Set("b", 1)
-				})
+				b.try("set:a:"+large, "set:b:1")
 			}
 		})
 	}
 	load()
 	server.Do(0, "CLIENT", "KILL", "TYPE", "normal")
 	load()
-	app.Close()
+	site.app.Close()
 	goleak.VerifyNone(t, ignore)
 	for range 500 { // Redis takes note of closed connections when it gets to it
 		if list := server.Do(0, "CLIENT", "LIST").([]byte); len(list) > 0 && bytes.Count(list, []byte("\n")) == 1 {
@@ -791,62 +679,64 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	t.Errorf("connections are left:\n%s", server.Do(0, "CLIENT", "LIST"))
 }
 
-// After a failover behind one address, the connection to the old master is given up, under load too.
+// After a failover behind one address, the connection to the old master is given up, under load too: by writes, which
+// it refuses, and by reads, which it answers, but whose renewal it refuses.
 func TestFailoverBehindOneAddress(t *testing.T) {
-	old, next := redistest.Start(t), redistest.Start(t)
-	proxy := redistest.NewProxy(t, old)
-	app := newApp(t, pycket.Settings{Secrets: []string{secret}, Redis: pycket.RedisSettings{URL: proxy.URL(), Timeout: timeout}})
-	v := newVisitor(t, app)
-	old.Do(0, "REPLICAOF", "127.0.0.1", "1")
-	proxy.Upstream(next.Addr)
-	parallel(8, func(int) {
-		var err error
-		for range 20 { // the first are told that it is read-only, and the next go to the new one
-			v.do(func(s *pycket.SessionManager) { err = s.Set("a", 1) })
-			if err == nil {
-				return
+	for name, ops := range map[string][]string{"writes": {"set:b:c", "get:a"}, "reads": {"get:a"}} {
+		t.Run(name, func(t *testing.T) {
+			old, next := redistest.Start(t), redistest.Start(t)
+			proxy, s := proxied(t, old)
+			b := newSite(t, s).browser()
+			b.must("set:a:old")
+			key := old.OnlyKey()
+			for name, value := range old.Hash(0, key) {
+				next.Do(0, "HSET", key, name, value)
 			}
-		}
-		t.Errorf("after the failover: %v", err)
-	})
-}
-
-// A request that went away leaves its reply behind; that does not hide that the connection has died.
-func TestAbandonedThenRestarted(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
-		proxy := redistest.NewProxy(t, server)
-		app := newApp(t, pycket.Settings{Secrets: []string{secret}, Redis: pycket.RedisSettings{URL: proxy.URL(), Timeout: timeout}})
-		v := newVisitor(t, app)
-		proxy.Hold()
-		ctx, cancel := context.WithCancel(t.Context())
-		r := httptest.NewRequestWithContext(ctx, "GET", "/", nil)
-		r.AddCookie(v.cookie)
-		left := make(chan error)
-		go handle(app, r, func(s *pycket.SessionManager) { _, err := s.Keys(); left <- err })
-		proxy.AwaitCommands(1)
-		cancel()
-		if err := <-left; err == nil {
-			t.Error("no error")
-		}
-		proxy.DropReply() // the connection breaks with the answer that nobody waits for
-		proxy.Pass()
-		time.Sleep(50 * time.Millisecond) // idle
-		v.do(func(s *pycket.SessionManager) {
-			if err := s.Set("a", 1); err != nil {
-				t.Errorf("the next request: %v", err)
-			}
+			next.Do(0, "HSET", key, "a", `"next"`)
+			overdue(old, key)
+			overdue(next, key)
+			old.Do(0, "REPLICAOF", "127.0.0.1", "1")
+			proxy.Upstream(next.Addr)
+			parallel(8, func(int) {
+				began := time.Now()
+				for n := 0; n < 20 || name == "reads" && time.Since(began) < bound; n++ { // the first writes are refused
+					if _, list, _ := b.try(ops...); list[0].Err == "" && list[len(list)-1].Value == "next" {
+						return
+					}
+				}
+				t.Error("the old master is still asked")
+			})
 		})
-	})
+	}
 }
 
-// wantInTime wants an operation to fail in time, with a timeout of shortTimeout.
-func wantInTime(t *testing.T, name string, operation func() error) {
-	t.Helper()
-	began := time.Now()
-	wantError(t, operation(), pycket.ErrUnavailable)
-	if took := time.Since(began); took > bound {
-		t.Errorf("%s took %v, and the timeout is %v", name, took, shortTimeout)
-	}
+// A caller that goes leaves its reply behind. When that comes late, it does not break the connection; nor does it hide
+// that the connection has died.
+func TestCallerGoes(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
+		for connections, happens := range map[int]func(proxy *redistest.Proxy){
+			1: func(proxy *redistest.Proxy) { proxy.Pass(); time.Sleep(2 * shortTimeout) },
+			2: func(proxy *redistest.Proxy) { proxy.DropReply(); proxy.Pass(); time.Sleep(50 * time.Millisecond) }, // idle
+		} {
+			proxy, s := proxied(t, server)
+			s.Redis.Timeout = shortTimeout
+			b := unstartedSite(t, s).browser()
+			b.must("set:a:b")
+			proxy.Hold()
+			ctx, cancel := context.WithCancel(t.Context())
+			left := make(chan struct{})
+			go func() {
+				defer close(left)
+				b.within(ctx).want([]outcome{{Err: `pycket: set "a": the command may have been carried out: context canceled`}}, "set:a:left")
+			}()
+			proxy.AwaitCommands(1)
+			cancel()
+			<-left
+			happens(proxy)
+			b.want([]outcome{{}, {Value: "left"}}, "set:b:next", "get:a")
+			equal(t, "connections", connections, proxy.Connections())
+		}
+	})
 }
 
 // Connecting is bounded by the timeout, too, where nobody says that it is refused.
@@ -864,58 +754,43 @@ func TestConnectingHangs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			redis.Timeout = shortTimeout
-			app := newApp(t, pycket.Settings{Secrets: []string{secret}, Redis: redis})
-			for _, value := range []any{1, string(make([]byte, 20<<10))} { // over the shared connection, and over another
-				wantInTime(t, "Set", func() (err error) {
-					handle(app, httptest.NewRequest("GET", "/", nil), func(s *pycket.SessionManager) { err = s.Set("a", value) })
-					return err
-				})
+			site := unstartedSite(t, pycket.Settings{Secrets: []string{secret}, Redis: redis})
+			inTime := func(name string, f func()) {
+				t.Helper()
+				began := time.Now()
+				f()
+				if took := time.Since(began); took > bound {
+					t.Errorf("%s took %v, and the timeout is %v", name, took, shortTimeout)
+				}
 			}
-			wantInTime(t, "Ping", func() error { return app.Ping(t.Context()) })
-			wantInTime(t, "RevokeUser", func() error { _, err := app.RevokeUser(t.Context(), "ann"); return err })
-			go app.Ping(t.Context())
-			began := time.Now()
-			app.Close()
-			if took := time.Since(began); took > bound {
-				t.Errorf("Close took %v, and the timeout is %v", took, shortTimeout)
+			for _, value := range []string{"small", large} {
+				inTime("Set", func() { site.browser().want([]outcome{{Err: "ErrUnavailable"}}, "set:a:"+value) })
 			}
+			inTime("Ping", func() { wantError(t, site.app.Ping(t.Context()), pycket.ErrUnavailable) })
+			inTime("RevokeUser", func() {
+				_, err := site.app.RevokeUser(t.Context(), "ann")
+				wantError(t, err, pycket.ErrUnavailable)
+			})
+			go site.app.Ping(t.Context())
+			inTime("Close", func() { site.app.Close() })
 		})
 	}
 }
 
-// Who came while somebody else tried to connect has his own time: the next try may be quick.
+// A request that comes while another is connecting has its own time: the next attempt may be quick.
 func TestLateForSlowConnecting(t *testing.T) {
 	const timeout = 2 * time.Second
 	server := redistest.Start(t)
 	lost := redistest.VanishedListener(t)
-	app := newApp(t, pycket.Settings{Secrets: []string{secret}, Redis: pycket.RedisSettings{URL: "redis://" + lost.Addr().String(), Timeout: timeout}})
+	site := unstartedSite(t, pycket.Settings{Secrets: []string{secret}, Redis: pycket.RedisSettings{URL: "redis://" + lost.Addr().String(), Timeout: timeout}})
 	first := make(chan struct{})
 	go func() {
 		defer close(first)
-		handle(app, httptest.NewRequest("GET", "/", nil), func(s *pycket.SessionManager) { s.Set("a", 1) })
+		site.browser().try("set:a:b")
 	}()
 	time.Sleep(timeout * 7 / 10)
-	go func() { // it is there again; the first knocks again when it is too late
-		for {
-			c, err := lost.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				redis, err := net.Dial("tcp", server.Addr)
-				if err != nil {
-					return
-				}
-				defer redis.Close()
-				go io.Copy(redis, c)
-				io.Copy(c, redis)
-			}()
-		}
-	}()
-	handle(app, httptest.NewRequest("GET", "/", nil), func(s *pycket.SessionManager) {
-		noError(t, s.Set("a", 1))
-	})
+	redistest.NewProxyOn(t, lost, server) // it is there again; the first request tries again when it is too late
+	site.browser().must("set:a:b")
 	<-first
 }
 
@@ -925,31 +800,27 @@ func TestConnectionGoesSilent(t *testing.T) {
 	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
 		for name, pause := range map[string]time.Duration{"under load": 0, "now and then": 100 * time.Millisecond} {
 			t.Run(name, func(t *testing.T) {
-				const timeout, patience = 500 * time.Millisecond, 100 * time.Millisecond
-				proxy := redistest.NewProxy(t, server)
-				app := newApp(t, pycket.Settings{Secrets: []string{secret}, Redis: pycket.RedisSettings{URL: proxy.URL(), Timeout: timeout}})
-				v := newVisitor(t, app)
+				proxy, s := proxied(t, server)
+				s.Redis.Timeout = 500 * time.Millisecond
+				b := unstartedSite(t, s).browser()
+				b.must("set:a:b")
 				proxy.Mute()
 				began := time.Now()
-				set := func() (err error) {
-					ctx, cancel := context.WithTimeout(t.Context(), patience)
+				set := func() string {
+					ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 					defer cancel()
-					r := httptest.NewRequestWithContext(ctx, "GET", "/", nil)
-					r.AddCookie(v.cookie)
-					handle(app, r, func(s *pycket.SessionManager) { err = s.Set("a", 1) })
-					return err
+					_, list, _ := b.within(ctx).try("set:a:b")
+					return list[0].Err
 				}
-				for set() != nil {
+				for set() != "" {
 					if time.Since(began) > bound {
-						t.Fatalf("nothing has worked for %v, and the timeout is %v", bound, timeout)
+						t.Fatalf("nothing has worked for %v, and the timeout is %v", bound, s.Redis.Timeout)
 					}
 					time.Sleep(pause)
 				}
-				if got := proxy.Connections(); got != 2 {
-					t.Errorf("%d connections were opened, want 2", got)
-				}
+				equal(t, "connections", 2, proxy.Connections())
 				for range 10 {
-					if err := set(); err != nil {
+					if err := set(); err != "" {
 						t.Errorf("after: %v", err)
 					}
 				}
@@ -958,91 +829,7 @@ func TestConnectionGoesSilent(t *testing.T) {
 	})
 }
 
-// An answer that comes late, to calls that nobody waits for any more, does not break the connection.
-func TestLateAnswers(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
-		proxy := redistest.NewProxy(t, server)
-		app := newApp(t, pycket.Settings{Secrets: []string{secret}, Redis: pycket.RedisSettings{URL: proxy.URL(), Timeout: shortTimeout}})
-		v := newVisitor(t, app)
-		proxy.Hold()
-		ctx, cancel := context.WithCancel(t.Context())
-		left := make(chan error)
-		go func() {
-			r := httptest.NewRequestWithContext(ctx, "GET", "/", nil)
-			r.AddCookie(v.cookie)
-			handle(app, r, func(s *pycket.SessionManager) { left <- s.Set("a", 1) })
-		}()
-		proxy.AwaitCommands(1)
-		cancel()
-		<-left
-		proxy.Pass()
-		time.Sleep(2 * shortTimeout)
-		v.do(func(s *pycket.SessionManager) {
-			if a, err := pycket.Get(s, "a", 0); a != 1 || err != nil {
-				t.Errorf("%v, %v", a, err)
-			}
-		})
-		if got := proxy.Connections(); got != 1 {
-			t.Errorf("%d connections were opened, want 1", got)
-		}
-	})
-}
-
-// An answer that comes twice is nobody's the second time, and everybody still gets his own.
-func TestAnswerComesTwice(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
-		for _, after := range []time.Duration{0, 2 * time.Millisecond} { // with the first, and by itself
-			for _, size := range []int{1, 20 << 10} { // over the shared connection, and over another
-				t.Run(fmt.Sprint(after, size), func(t *testing.T) {
-					proxy, s := proxied(t, server)
-					s.Redis.MaxConnections = 2
-					app := newApp(t, s)
-					ann, bob := newVisitor(t, app), newVisitor(t, app)
-					set := func(v *visitor, value string) {
-						v.do(func(s *pycket.SessionManager) {
-							noError(t, s.Set("a", strings.Repeat(value, size)))
-						})
-					}
-					get := func(v *visitor) (first string) {
-						v.do(func(s *pycket.SessionManager) {
-							value, err := pycket.Get(s, "a", "")
-							if len(value) != size || err != nil {
-								t.Errorf("%d bytes, %v", len(value), err)
-							}
-							first = value[:min(1, len(value))]
-						})
-						return first
-					}
-					set(ann, "a")
-					set(bob, "b")
-					for i := range 10 {
-						again := make(<-chan struct{})
-						if after == 0 {
-							proxy.Twice()
-						} else {
-							again = proxy.TwiceAfter(after)
-						}
-						if i%2 == 0 {
-							get(ann)
-						} else {
-							set(ann, "a")
-						}
-						if after > 0 {
-							<-again
-						}
-						for range 3 {
-							if got := get(bob) + get(ann); got != "ba" {
-								t.Fatalf("Bob and Ann read %q", got)
-							}
-						}
-					}
-				})
-			}
-		}
-	})
-}
-
-// Who writes, for himself or for others, may go though nobody reads what he writes.
+// A request that writes, for itself or for others, may end although nobody reads what it writes.
 func TestWritingBlocks(t *testing.T) {
 	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
 		for name, test := range map[string]struct {
@@ -1053,22 +840,18 @@ func TestWritingBlocks(t *testing.T) {
 			"another":           {8 << 20, 2, 1, 2 * time.Second},
 		} {
 			t.Run(name, func(t *testing.T) {
-				proxy := redistest.NewProxy(t, server)
-				app := newApp(t, pycket.Settings{
-					Secrets: []string{secret}, Redis: pycket.RedisSettings{URL: proxy.URL(), Timeout: 4 * bound},
-					MaxValueBytes: 16 << 20, MaxSessionBytes: 64 << 20,
-				})
-				v := newVisitor(t, app)
+				proxy, s := proxied(t, server)
+				s.Redis.Timeout, s.MaxValueBytes, s.MaxSessionBytes = 4*bound, 16<<20, 64<<20
+				site := unstartedSite(t, s)
+				b := site.browser()
+				b.must("set:made:x")
 				value := strings.Repeat("x", test.size)
 				if name == "another" { // over connections that are there: a new one would wait for an answer first
 					proxy.Hold()
 					warm := make(chan struct{})
 					go func() {
 						defer close(warm)
-						parallel(2, func(i int) {
-							v.do(func(s *pycket.SessionManager) { s.Set(fmt.Sprint("a", i), strings.Repeat("x", 20<<10)) })
-							v.do(func(s *pycket.SessionManager) { s.Delete(fmt.Sprint("a", i)) })
-						})
+						parallel(2, func(i int) { b.must(fmt.Sprint("set:a", i, ":", large), fmt.Sprint("delete:a", i)) })
 					}()
 					proxy.AwaitCommands(4) // both select their databases
 					proxy.Pass()
@@ -1078,10 +861,8 @@ func TestWritingBlocks(t *testing.T) {
 				parallel(test.callers, func(i int) {
 					for range test.times {
 						ctx, cancel := context.WithTimeout(t.Context(), test.patience)
-						r := httptest.NewRequestWithContext(ctx, "GET", "/", nil)
-						r.AddCookie(v.cookie)
 						began := time.Now()
-						handle(app, r, func(s *pycket.SessionManager) {
+						site.use(b.within(ctx), func(s *pycket.SessionManager) {
 							// One command on the connection is still read.
 							if err := s.Set(fmt.Sprint("a", i), value); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 								t.Error(err)
@@ -1096,15 +877,7 @@ func TestWritingBlocks(t *testing.T) {
 				})
 				proxy.Pass() // what was begun is carried out
 				for range 1000 {
-					set := 0
-					v.do(func(s *pycket.SessionManager) {
-						keys, err := s.Keys()
-						if err != nil {
-							t.Fatal(err)
-						}
-						set = len(keys) - 1
-					})
-					if set == test.callers {
+					if len(b.must("keys")[0].([]any)) == 1+test.callers {
 						return
 					}
 					time.Sleep(10 * time.Millisecond)
@@ -1119,53 +892,36 @@ func TestWritingBlocks(t *testing.T) {
 func TestLargeAnswers(t *testing.T) {
 	const readers, size, rate = 32, 256 << 10, 4 << 20 // all at once take two seconds
 	server := redistest.Start(t)
-	writer := newApp(t, settings(server))
-	s := settings(server)
-	proxy := redistest.NewProxy(t, server)
+	writer := unstartedSite(t, settings(server))
+	proxy, s := proxied(t, server)
 	proxy.Narrow(rate)
-	s.Redis.URL, s.Redis.Timeout = proxy.URL(), time.Second
-	app := newApp(t, s)
-	small := newVisitor(t, writer)
-	small.app = app
-	var large [4]*visitor
-	for i := range large {
-		large[i] = newVisitor(t, writer)
-		large[i].do(func(s *pycket.SessionManager) {
-			if err := s.Set("large", strings.Repeat("x", size)); err != nil {
-				t.Fatal(err)
-			}
-		})
-		large[i].app = app
-		large[i].do(func(s *pycket.SessionManager) {
-			if value, err := pycket.Get(s, "large", ""); len(value) != size || err != nil {
-				t.Fatalf("%d bytes, %v", len(value), err)
-			}
-		})
+	s.Redis.Timeout = time.Second
+	site := unstartedSite(t, s)
+	value := strings.Repeat("x", size)
+	browsers := make([]*browser, 4)
+	for i := range browsers {
+		b := writer.browser()
+		b.must("set:large:" + value)
+		browsers[i] = site.browser().with(b.cookie())
+		browsers[i].want([]outcome{{Value: value}}, "get:large")
 	}
+	small := writer.browser()
+	small.must("set:made:x")
+	small = site.browser().with(small.cookie())
 	var read atomic.Int64
-	var wg sync.WaitGroup
-	for i := range readers {
-		wg.Go(func() {
-			for began := time.Now(); time.Since(began) < 3*time.Second; {
-				large[i%len(large)].do(func(s *pycket.SessionManager) {
-					if value, err := pycket.Get(s, "large", ""); len(value) == size && err == nil {
-						read.Add(1)
-					}
-				})
-			}
-		})
-	}
 	done := make(chan struct{})
-	go func() { wg.Wait(); close(done) }()
-	for n := 0; ; n++ {
-		small.do(func(s *pycket.SessionManager) {
-			if made, err := pycket.Get(s, "made", false); !made || err != nil {
-				t.Errorf("the small read number %d: %v", n, err)
-			}
-			if err := s.Set("n", n); err != nil {
-				t.Errorf("the small write number %d: %v", n, err)
+	go func() {
+		defer close(done)
+		parallel(readers, func(i int) {
+			for began := time.Now(); time.Since(began) < 3*time.Second; {
+				if _, list, err := browsers[i%len(browsers)].try("get:large"); err == nil && list[0].Value == value {
+					read.Add(1)
+				}
 			}
 		})
+	}()
+	for n := 0; ; n++ {
+		small.want([]outcome{{Value: "x"}, {}}, "get:made", fmt.Sprint("set:n:", n))
 		select {
 		case <-done:
 			t.Logf("%d large reads, %d small ones", read.Load(), n)
@@ -1243,34 +999,35 @@ func refuse(t *testing.T, names string, test func(t *testing.T, server *redistes
 	}
 }
 
-// overdue makes the next use of a session renew its timeout and, in a cluster, its place on its account's list.
+// overdue makes the next use of a session renew its timeout and, in a cluster, its place on its user's list.
 func overdue(server *redistest.Server, key string) {
-	half := 12 * time.Hour
-	server.Do(0, "PEXPIRE", key, half.Milliseconds())
-	if server.Nodes() != nil {
-		server.Do(0, "HSET", key, "pycket:listed", time.Now().Add(half).UnixMilli())
-		server.Do(0, "HDEL", key, "pycket:asked")
-	}
+	server.Do(0, "PEXPIRE", key, (12 * time.Hour).Milliseconds())
+	server.Do(0, "HSET", key, "pycket:seen", 1)
+}
+
+// endings are ways to end the session of a browser that ann has logged in with.
+var endings = map[string]func(site *site, b *browser) error{
+	"destroy": func(_ *site, b *browser) error {
+		if a := b.want([]outcome{{}}, "destroy"); !a.setsCookie() || b.cookie() != "" {
+			return errors.New("the cookie stays")
+		}
+		return nil
+	},
+	"revoke": func(site *site, b *browser) error {
+		return site.app.Revoke(site.t.Context(), list(site.t, site, "ann")[0].Handle)
+	},
+	"revoke user": func(site *site, _ *browser) error {
+		n, err := site.app.RevokeUser(site.t.Context(), "ann")
+		if n != 1 {
+			err = errors.Join(err, fmt.Errorf("%d were ended", n))
+		}
+		return err
+	},
 }
 
 // To end a session takes no memory: nobody stays signed in because Redis is full.
 func TestEndingNeedsNoMemory(t *testing.T) {
-	for name, end := range map[string]func(site *site, b *browser, handle string) error{
-		"destroy": func(_ *site, b *browser, _ string) error {
-			if a := b.want([]outcome{{}}, "destroy"); !a.setsCookie() || b.cookie() != "" {
-				return errors.New("the cookie stays")
-			}
-			return nil
-		},
-		"revoke": func(site *site, _ *browser, handle string) error { return site.app.Revoke(site.t.Context(), handle) },
-		"revoke user": func(site *site, _ *browser, _ string) error {
-			n, err := site.app.RevokeUser(site.t.Context(), "ann")
-			if n != 1 {
-				err = errors.Join(err, fmt.Errorf("%d were ended", n))
-			}
-			return err
-		},
-	} {
+	for name, end := range endings {
 		t.Run(name, func(t *testing.T) {
 			refuse(t, "OOM", func(t *testing.T, server *redistest.Server, begin, recover func()) {
 				site := newSite(t, settings(server))
@@ -1282,7 +1039,7 @@ func TestEndingNeedsNoMemory(t *testing.T) {
 				overdue(server, key)
 				begin()
 				_, list := site.whileHeld(late, []string{"hold", "set:a:late"}, func() {
-					noError(t, end(site, b, strings.Trim(strings.TrimPrefix(key, "pycket:s:"), "{}")))
+					noError(t, end(site, b))
 				})
 				if list[1].Err != "ErrGone" {
 					t.Errorf("a late write: %v", list)
@@ -1309,34 +1066,34 @@ func TestEndingWithoutMark(t *testing.T) {
 	server.Do(0, "ACL", "SETUSER", "default", "-hset")
 	b.must("destroy")
 	if n := server.Size(); n != 0 || b.cookie() != "" {
-		t.Errorf("%d keys stand; the cookie: %q", n, b.cookie())
+		t.Errorf("%d keys are left; the cookie: %q", n, b.cookie())
 	}
 	server.Do(0, "ACL", "SETUSER", "default", "+hset")
 	late.want([]outcome{{}, {Value: ""}}, "set:c:late", "get:a")
 	wantAnonymous(t, site, old)
 	if id := idOf(t, late.cookie()); keyOf(id) == key {
-		t.Error("the old session stands again")
+		t.Error("the old session is back")
 	}
 }
 
-// A login takes memory, and is refused like every other write.
-func TestLoginNeedsMemory(t *testing.T) {
+// What takes memory is refused, logins too, and nothing is changed.
+func TestOutOfMemory(t *testing.T) {
 	refuse(t, "OOM", func(t *testing.T, server *redistest.Server, begin, recover func()) {
-		site := newSite(t, settings(server))
-		b := site.browser()
+		b := newSite(t, settings(server)).browser()
 		b.must("login:ann", "set:a:b")
 		key := keyOf(idOf(t, b.cookie()))
 		before := server.Hash(0, key)
 		begin()
-		for _, user := range []string{"ann", "bob"} {
-			b.want([]outcome{{Err: "ErrUnavailable"}}, "login:"+user)
-			b.with("").want([]outcome{{Err: "ErrUnavailable"}}, "login:"+user)
+		for _, op := range []string{"set:a:c", "inc:n:1", "update:n", "note:a:b", "add:i:t", "rotate", "login:ann", "login:bob"} {
+			for _, b := range []*browser{b, b.with("")} {
+				if _, list := b.do(op); list[0].Err != "ErrUnavailable" && !(op == "rotate" && b.cookie() == "") {
+					t.Errorf("%s: %v", op, list)
+				}
+			}
 		}
 		recover()
-		if diff := cmp.Diff(before, server.Hash(0, key)); diff != "" {
-			t.Errorf("(-before +after):\n%s", diff)
-		}
-		b.want([]outcome{{Value: "b"}, {Value: "ann"}}, "get:a", "user")
+		equal(t, "what is stored", before, server.Hash(0, key))
+		b.want([]outcome{{Value: "b"}, {Value: "ann"}, {}, {Value: "c"}}, "get:a", "user", "set:a:c", "get:a")
 	})
 }
 
@@ -1351,13 +1108,6 @@ func TestReadsWhileWritesAreRefused(t *testing.T) {
 		b.must("login:ann", "set:a:b")
 		noted.must("login:ann", "note:x:y", "add:i:t")
 		keys := []string{keyOf(idOf(t, b.cookie())), keyOf(idOf(t, noted.cookie()))}
-		began := func(ago time.Duration) {
-			for _, key := range keys {
-				record := []byte(server.Hash(0, key)["pycket:id"])
-				copy(record[22:35], fmt.Sprintf("%013d", time.Now().Add(-ago).UnixMilli()))
-				server.Do(0, "HSET", key, "pycket:id", record)
-			}
-		}
 		for _, key := range keys {
 			overdue(server, key)
 		}
@@ -1373,8 +1123,16 @@ func TestReadsWhileWritesAreRefused(t *testing.T) {
 				noted.want([]outcome{{Value: want}}, op)
 			}
 		}
-		if infos, err := site.app.Sessions(t.Context(), "ann"); len(infos) != 2 || err != nil {
-			t.Errorf("%d sessions: %v", len(infos), err)
+		equal(t, "sessions", 2, len(list(t, site, "ann")))
+		for tries := 0; ; tries++ { // reads do without renewal for a while, and take one round trip
+			server.Scripts()
+			b.want([]outcome{{Value: "b"}}, "get:a")
+			if run, refused := server.Scripts(); run == 1 && refused == 0 {
+				break
+			}
+			if tries == 20 { // of which some come soon after another
+				t.Fatal("every read tries to renew the session")
+			}
 		}
 		recover()
 
@@ -1394,7 +1152,9 @@ func TestReadsWhileWritesAreRefused(t *testing.T) {
 		awaitRenewal()
 		noted.want([]outcome{{Value: "y"}, {Value: "i=t"}}, "take:x", "drain")
 
-		began(49 * time.Hour)
+		for _, key := range keys {
+			begunAgo(server, key, 49*time.Hour)
+		}
 		begin()
 		for range 2 {
 			b.want([]outcome{{Value: ""}, {Value: ""}, {Value: ""}}, "user", "get:a", "take:x")
@@ -1404,84 +1164,74 @@ func TestReadsWhileWritesAreRefused(t *testing.T) {
 	})
 }
 
-// What would be taken stays where it is, and is not handed out.
-func TestTakesWhileWritesAreRefused(t *testing.T) {
+// A Redis that refuses writes says so. What would be taken stays where it is, and is not handed out. And that nobody is
+// signed in, it can't say: it may be one that others have left.
+func TestWritesAreRefused(t *testing.T) {
 	refuse(t, "NOREPLICAS MISCONF READONLY", func(t *testing.T, server *redistest.Server, begin, recover func()) {
 		site := newSite(t, settings(server))
 		b := site.browser()
-		b.must("note:x:y", "add:i:t")
+		b.must("login:ann", "set:a:b", "note:x:y", "add:i:t")
 		for range 2 {
 			overdue(server, keyOf(idOf(t, b.cookie())))
 			begin()
 			b.want([]outcome{{Value: "", Err: "ErrUnavailable"}, {Value: "", Err: "ErrUnavailable"}}, "take:x", "drain")
+			b.want([]outcome{{Err: "ErrUnavailable"}, {Err: "ErrUnavailable"}}, "set:a:c", "destroy")
+			for _, user := range []string{"ann", "bob"} {
+				n, err := site.app.RevokeUser(t.Context(), user)
+				wantError(t, err, pycket.ErrUnavailable, "revoke user")
+				if n != 0 {
+					t.Errorf("%d were ended", n)
+				}
+			}
 			recover()
 		}
-		b.want([]outcome{{Value: "y"}, {Value: "i=t"}}, "take:x", "drain")
+		b.want([]outcome{{Value: "y"}, {Value: "i=t"}, {Value: "b"}, {}}, "take:x", "drain", "get:a", "set:a:c")
+		if n, err := site.app.RevokeUser(t.Context(), "ann"); n != 1 || err != nil {
+			t.Errorf("%d were ended: %v", n, err)
+		}
 	})
 }
 
-// After a failover behind one address, a read is answered by the old master, which refuses its renewal, and leads
-// to the new one.
-func TestReadsFindTheMaster(t *testing.T) {
-	old, next := redistest.Start(t), redistest.Start(t)
-	proxy := redistest.NewProxy(t, old)
-	s := settings(old)
-	s.Redis.URL = proxy.URL()
-	site := newSite(t, s)
-	b := site.browser()
-	b.must("set:a:old")
-	key := old.OnlyKey()
-	for name, value := range old.Hash(0, key) {
-		next.Do(0, "HSET", key, name, value)
-	}
-	next.Do(0, "HSET", key, "a", `"next"`)
-	overdue(old, key)
-	overdue(next, key)
-	old.Do(0, "REPLICAOF", "127.0.0.1", "1")
-	proxy.Upstream(next.Addr)
-	for began := time.Now(); ; {
-		if value := b.must("get:a")[0]; value == "next" {
-			break
-		}
-		if time.Since(began) > bound {
-			t.Fatal("the old master is still asked")
-		}
-	}
-}
-
-// In a cluster, nobody signs in without a place on the account's list: not because Redis refuses to write it down
+// In a cluster, nobody signs in without a place on the user's list: not because Redis refuses to write it down
 // either. Only a key that is not pycket's is passed over.
 func TestLoginWhenItsListRefuses(t *testing.T) {
-	for _, r := range refusals() {
-		if r.name == "READONLY" {
-			continue
-		}
+	server := redistest.SharedCluster(t)
+	site := newSite(t, settings(server))
+	for _, r := range append(refusals()[:3], refusal{name: "WRONGTYPE"}) {
 		t.Run(r.name, func(t *testing.T) {
-			server := redistest.SharedCluster(t)
-			a := newApart(t, server, settings(server))
-			cookie, before := a.b.cookie(), server.Hash(0, a.session)
-			node := server.NodeOf(a.list)
+			server := server.On(t)
+			server.Do(0, "FLUSHALL")
+			b := site.browser()
+			b.must("set:a:b")
+			session, user := server.OnlyKey(), "user"
+			for server.NodeOf(listKey(user)).Addr == server.NodeOf(session).Addr {
+				user += "s"
+			}
+			login := func() {
+				b.must("login:" + user)
+				if n, err := site.app.RevokeUser(t.Context(), user); r.begin != nil && (n != 1 || err != nil) {
+					t.Errorf("%d were ended: %v", n, err)
+				}
+			}
+			if r.begin == nil {
+				server.Do(0, "SET", listKey(user), "not pycket's")
+				login()
+				return
+			}
+			cookie, before, node := b.cookie(), server.Hash(0, session), server.NodeOf(listKey(user))
 			t.Cleanup(func() { r.end(node) })
 			r.begin(node)
-			wantError(t, a.use(a.login), pycket.ErrUnavailable, "login", r.name)
-			wantError(t, a.use(func(s *pycket.SessionManager) error { return s.SetUser(a.user) }), pycket.ErrUnavailable, "set user", r.name)
-			if diff := cmp.Diff(before, server.Hash(0, a.session)); diff != "" || a.b.cookie() != cookie {
-				t.Errorf("cookie changed: %v; (-before +after):\n%s", a.b.cookie() != cookie, diff)
+			site.use(b, func(s *pycket.SessionManager) {
+				wantError(t, s.Login(user, nil), pycket.ErrUnavailable, "login", r.name)
+				wantError(t, s.SetUser(user), pycket.ErrUnavailable, "set user", r.name)
+			})
+			if diff := cmp.Diff(before, server.Hash(0, session)); diff != "" || b.cookie() != cookie {
+				t.Errorf("cookie changed: %v; (-before +after):\n%s", b.cookie() != cookie, diff)
 			}
 			r.end(node)
-			noError(t, a.use(a.login))
-			a.covered()
-			if n, err := a.app.RevokeUser(t.Context(), a.user); n != 1 || err != nil {
-				t.Errorf("%d were ended: %v", n, err)
-			}
+			login()
 		})
 	}
-	t.Run("wrong type", func(t *testing.T) {
-		server := redistest.SharedCluster(t)
-		a := newApart(t, server, settings(server))
-		server.Do(0, "SET", a.list, "not pycket's")
-		noError(t, a.use(a.login))
-	})
 }
 
 // An answer that no script gives is an error, and no reason to run the script again.
@@ -1500,7 +1250,7 @@ func TestUnknownVerdict(t *testing.T) {
 	s := settings(server)
 	s.Redis.URL = "redis://" + fake
 	site := newSite(t, s)
-	for _, visitor := range []*browser{site.receive(b), site.browser()} {
+	for _, visitor := range []*browser{site.browser().with(b.cookie()), site.browser()} {
 		for _, op := range everyOperation {
 			run.Store(0)
 			a, list := visitor.tab().do(op)
@@ -1510,42 +1260,4 @@ func TestUnknownVerdict(t *testing.T) {
 		}
 	}
 	wantError(t, site.app.Revoke(t.Context(), "0123456789abcdef"), nil, "revoke", "malformed")
-}
-
-// A server that refuses writes may be one that others have left: it does not say that nobody was signed in.
-func TestRevokeUserWhileWritesAreRefused(t *testing.T) {
-	refuse(t, "NOREPLICAS MISCONF READONLY", func(t *testing.T, server *redistest.Server, begin, recover func()) {
-		site := newSite(t, settings(server))
-		site.browser().must("login:ann")
-		begin()
-		for _, user := range []string{"ann", "bob"} {
-			n, err := site.app.RevokeUser(t.Context(), user)
-			wantError(t, err, pycket.ErrUnavailable, "revoke user")
-			if n != 0 {
-				t.Errorf("%d were ended", n)
-			}
-		}
-		recover()
-		if n, err := site.app.RevokeUser(t.Context(), "ann"); n != 1 || err != nil {
-			t.Errorf("%d were ended: %v", n, err)
-		}
-	})
-}
-
-// After a renewal was refused, reads do without for a while, and take one round trip.
-func TestReadsDoWithoutRenewal(t *testing.T) {
-	server := redistest.Start(t)
-	proxy := redistest.NewProxy(t, server)
-	s := settings(server)
-	s.Redis.URL = "redis://" + proxy.Addr
-	b := newSite(t, s).browser()
-	b.must("set:a:b")
-	overdue(server, server.OnlyKey())
-	server.Do(0, "CONFIG", "SET", "min-replicas-to-write", 1)
-	for range 20 { // of which some come soon after another
-		if proxy.Trips(func() { b.want([]outcome{{Value: "b"}}, "get:a") }) == 1 {
-			return
-		}
-	}
-	t.Error("every read tries to renew the session")
 }

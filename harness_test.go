@@ -1,10 +1,20 @@
 package pycket_test
 
-// What the tests are made of: a site, browsers, and a handler that carries out what a browser asks it to. The
-// servers are those of internal/redistest.
+// What the tests are made of: a site, browsers, and a handler that carries out what a browser asks it to. The servers
+// are those of internal/redistest.
+//
+//	proxy, s := proxied(t, server)
+//	site := newSite(t, s)          // or unstartedSite, whose browsers call its handler without a network
+//	b := site.browser()            // keeps cookies
+//	b.must("set:a:b", "note:x:y")  // one request, two operations that must succeed
+//	b.want([]outcome{{Value: "b"}, {Err: "ErrGone"}}, "get:a", "set:a:late")
+//	site.use(b, func(s *pycket.SessionManager) { noError(t, s.Set("a", 1)) }) // one request, in Go
+//	b.within(ctx).try("get:a")     // one request that ends with ctx
 
 import (
 	"bufio"
+	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -55,9 +65,10 @@ type served func(w http.ResponseWriter, r *http.Request, s *pycket.SessionManage
 // site is an application under test.
 type site struct {
 	*httptest.Server
-	t       *testing.T
+	t       testing.TB
 	app     *pycket.App
-	act     served        // serves requests without operations, if set
+	acts    sync.Map      // what visit's requests are to do
+	act     served        // serves other requests without operations, if set
 	holding chan struct{} // a request says that it has come to "hold"
 	release chan struct{} // and waits for this
 	failed  func(error)   // is told of every error of an operation, if set
@@ -87,7 +98,7 @@ func newApp(t testing.TB, s pycket.Settings) *pycket.App {
 }
 
 // proxied is a proxy to a server, and settings that lead through it.
-func proxied(t *testing.T, server *redistest.Server) (*redistest.Proxy, pycket.Settings) {
+func proxied(t testing.TB, server *redistest.Server) (*redistest.Proxy, pycket.Settings) {
 	t.Helper()
 	proxy, s := redistest.NewProxy(t, server), settings(server)
 	s.Redis.URL = proxy.URL()
@@ -95,7 +106,7 @@ func proxied(t *testing.T, server *redistest.Server) (*redistest.Proxy, pycket.S
 }
 
 // newSite serves the operations handler, and what visit says, or the handler given.
-func newSite(t *testing.T, s pycket.Settings, handler ...http.Handler) *site {
+func newSite(t testing.TB, s pycket.Settings, handler ...http.Handler) *site {
 	t.Helper()
 	site := unstartedSite(t, s)
 	if len(handler) > 0 {
@@ -105,26 +116,36 @@ func newSite(t *testing.T, s pycket.Settings, handler ...http.Handler) *site {
 	return site
 }
 
-func unstartedSite(t *testing.T, s pycket.Settings) *site {
+func unstartedSite(t testing.TB, s pycket.Settings) *site {
 	t.Helper()
 	site := &site{t: t, app: newApp(t, s), holding: make(chan struct{}), release: make(chan struct{})}
 	ops := pycket.Handler(operations{site: site})
 	site.Server = httptest.NewUnstartedServer(site.app.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if site.act == nil || r.URL.Query().Has("op") {
+		act := site.act
+		if visit, ok := site.acts.LoadAndDelete(r.Header.Get("X-Visit")); ok {
+			act = visit.(served)
+		}
+		if act == nil || r.URL.Query().Has("op") {
 			ops.ServeHTTP(w, r)
 			return
 		}
-		site.act(w, r, pycket.NewSessionManager(w, r), pycket.NewNotificationManager(w, r))
+		act(w, r, pycket.NewSessionManager(w, r), pycket.NewNotificationManager(w, r))
 	})))
 	t.Cleanup(site.Server.Close)
 	return site
 }
 
-// visit is one request of a browser.
+// visit is one request of a browser. Browsers may visit a site at the same time.
 func (s *site) visit(b *browser, act served) answer {
 	s.t.Helper()
-	s.act = act
-	return b.get("/")
+	return b.answer(s.serve(b.request("/"), act))
+}
+
+// serve says what a request of a browser is to do.
+func (s *site) serve(r *http.Request, act served) *http.Request {
+	r.Header.Set("X-Visit", rand.Text())
+	s.acts.Store(r.Header.Get("X-Visit"), act)
+	return r
 }
 
 // use is visit with the session only.
@@ -162,18 +183,28 @@ type outcome struct {
 func (h *operations) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	outcomes := []outcome{}
 	for _, op := range r.URL.Query()["op"] {
-		value, err := h.do(w, strings.Split(op, ":"))
-		o := outcome{Value: value}
-		if err != nil {
-			o.Err = errorName(err)
-			heard.err(err)
-			if h.site != nil && h.site.failed != nil {
-				h.site.failed(err)
-			}
-		}
-		outcomes = append(outcomes, o)
+		outcomes = append(outcomes, h.carryOut(w, op))
 	}
 	json.NewEncoder(w).Encode(outcomes)
+}
+
+func (h *operations) carryOut(w http.ResponseWriter, op string) outcome {
+	value, err := h.do(w, strings.Split(op, ":"))
+	if err == nil {
+		return outcome{Value: value}
+	}
+	heard.err(err)
+	if h.site != nil && h.site.failed != nil {
+		h.site.failed(err)
+	}
+	return outcome{Value: value, Err: errorName(err)}
+}
+
+// operate is the operations handler, for use within a request.
+func operate(w http.ResponseWriter, r *http.Request) *operations {
+	h := new(operations)
+	pycket.Bind(h, w, r)
+	return h
 }
 
 func (h *operations) do(w http.ResponseWriter, op []string) (any, error) {
@@ -189,10 +220,15 @@ func (h *operations) do(w http.ResponseWriter, op []string) (any, error) {
 	switch op[0] {
 	case "set":
 		return nil, s.Set(arg(1), arg(2))
+	case "setnumber":
+		n, _ := strconv.ParseInt(arg(2), 10, 64)
+		return nil, s.Set(arg(1), n)
 	case "setmany":
 		return nil, s.SetMany(pairs())
 	case "get":
 		return pycket.Get(s, arg(1), "")
+	case "any":
+		return pycket.Get[any](s, arg(1), "none")
 	case "has":
 		return s.Has(arg(1))
 	case "keys":
@@ -206,6 +242,9 @@ func (h *operations) do(w http.ResponseWriter, op []string) (any, error) {
 		return pycket.Get(s, arg(1), 0)
 	case "update":
 		return pycket.Update(s, arg(1), 0, func(n int) (int, error) { return n + 1, nil })
+	case "xor":
+		by, _ := strconv.ParseInt(arg(2), 10, 64)
+		return pycket.Update(s, arg(1), int64(1), func(n int64) (int64, error) { return n ^ by, nil })
 	case "slowupdate":
 		return pycket.Update(s, arg(1), 0, func(n int) (int, error) {
 			time.Sleep(2 * time.Millisecond) // the work between load and write
@@ -224,8 +263,12 @@ func (h *operations) do(w http.ResponseWriter, op []string) (any, error) {
 	case "authtime":
 		at, err := s.AuthTime()
 		return !at.IsZero(), err
-	case "remember":
-		return nil, s.Remember(30 * 24 * time.Hour)
+	case "remember": // for 30 days, or as long as it says
+		idle := 30 * 24 * time.Hour
+		if len(op) > 1 {
+			idle, _ = time.ParseDuration(arg(1))
+		}
+		return nil, s.Remember(idle)
 	case "remembered":
 		return s.Remembered()
 	case "user":
@@ -236,8 +279,8 @@ func (h *operations) do(w http.ResponseWriter, op []string) (any, error) {
 		return nil, n.Set(arg(1), arg(2))
 	case "notemany":
 		return nil, n.SetMany(pairs())
-	case "take":
-		return pycket.Get(n, arg(1), "")
+	case "take": // or what it says, if there is none
+		return pycket.Get(n, arg(1), strings.Join(op[2:], ":"))
 	case "peek":
 		var text string
 		_, err := n.Peek(arg(1), &text)
@@ -287,12 +330,13 @@ func errorName(err error) string {
 
 // browser keeps cookies for a site.
 type browser struct {
-	t      *testing.T
+	t      testing.TB
 	base   *url.URL
 	client *http.Client
+	ctx    context.Context // of its requests
 }
 
-func newBrowser(t *testing.T, base string) *browser {
+func newBrowser(t testing.TB, base string) *browser {
 	t.Helper()
 	u, err := url.Parse(base)
 	if err != nil {
@@ -306,10 +350,33 @@ func newBrowser(t *testing.T, base string) *browser {
 		Jar:           jar,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Timeout:       30 * time.Second,
-	}}
+	}, t.Context()}
 }
 
-func (s *site) browser() *browser { s.t.Helper(); return newBrowser(s.t, s.URL) }
+// browser is a new browser of a site. If the site isn't started, its requests are calls of the handler: no network and
+// no goroutine is in between, and headers may have any bytes.
+func (s *site) browser() *browser {
+	s.t.Helper()
+	if s.URL == "" {
+		b := newBrowser(s.t, "http://unstarted.test")
+		b.client.Transport, b.client.Timeout = call{s.Config.Handler}, 0
+		return b
+	}
+	b := newBrowser(s.t, s.URL)
+	b.client.Transport = s.Client().Transport
+	return b
+}
+
+// call is a transport that calls a handler.
+type call struct{ http.Handler }
+
+func (c call) RoundTrip(r *http.Request) (*http.Response, error) {
+	served := httptest.NewRequestWithContext(r.Context(), r.Method, r.URL.String(), nil)
+	served.Header = r.Header
+	w := httptest.NewRecorder()
+	c.ServeHTTP(w, served)
+	return w.Result(), nil
+}
 
 // answer is a response, read.
 type answer struct {
@@ -341,13 +408,19 @@ func (b *browser) send(r *http.Request) (answer, error) {
 	return answer{response.StatusCode, response.Header, string(body)}, err
 }
 
-// get fetches a path.
-func (b *browser) get(path string) answer {
+// request is one for a path.
+func (b *browser) request(path string) *http.Request {
 	b.t.Helper()
-	r, err := http.NewRequest("GET", b.base.String()+path, nil)
+	r, err := http.NewRequestWithContext(b.ctx, "GET", b.base.String()+path, nil)
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	return r
+}
+
+// answer is send for what must not fail.
+func (b *browser) answer(r *http.Request) answer {
+	b.t.Helper()
 	a, err := b.send(r)
 	if err != nil {
 		b.t.Fatal(err)
@@ -355,32 +428,32 @@ func (b *browser) get(path string) answer {
 	return a
 }
 
+// get fetches a path.
+func (b *browser) get(path string) answer { b.t.Helper(); return b.answer(b.request(path)) }
+
+// within is the same browser, whose requests end with a context.
+func (b *browser) within(ctx context.Context) *browser {
+	other := *b
+	other.ctx = ctx
+	return &other
+}
+
 // getHints fetches the start page, and what comes before its answer (1xx).
 func (b *browser) getHints() (a answer, hints []textproto.MIMEHeader) {
 	b.t.Helper()
-	ctx := httptrace.WithClientTrace(b.t.Context(), &httptrace.ClientTrace{
+	ctx := httptrace.WithClientTrace(b.ctx, &httptrace.ClientTrace{
 		Got1xxResponse: func(_ int, header textproto.MIMEHeader) error {
 			hints = append(hints, header)
 			return nil
 		},
 	})
-	r, err := http.NewRequestWithContext(ctx, "GET", b.base.String(), nil)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	if a, err = b.send(r); err != nil {
-		b.t.Fatal(err)
-	}
+	a = b.within(ctx).get("/")
 	return a, hints
 }
 
 // try asks the operations handler; it may be called by any goroutine.
 func (b *browser) try(ops ...string) (answer, []outcome, error) {
-	r, err := http.NewRequest("GET", b.base.String()+"/?"+url.Values{"op": ops}.Encode(), nil)
-	if err != nil {
-		return answer{}, nil, err
-	}
-	a, err := b.send(r)
+	a, err := b.send(b.request("/?" + url.Values{"op": ops}.Encode()))
 	if err != nil {
 		return a, nil, err
 	}
@@ -437,9 +510,7 @@ func (s *site) whileHeld(b *browser, ops []string, meanwhile func()) (answer, []
 func (b *browser) want(want []outcome, ops ...string) answer {
 	b.t.Helper()
 	a, got := b.do(ops...)
-	if diff := cmp.Diff(want, got); diff != "" {
-		b.t.Errorf("%v (-want +got):\n%s", ops, diff)
-	}
+	equal(b.t, fmt.Sprint(ops), want, got)
 	return a
 }
 
@@ -463,6 +534,7 @@ func (b *browser) tab() *browser {
 func (b *browser) with(value string) *browser {
 	b.t.Helper()
 	other := newBrowser(b.t, b.base.String())
+	other.client.Transport, other.client.Timeout = b.client.Transport, b.client.Timeout
 	if value != "" {
 		other.client.Jar.SetCookies(b.base, []*http.Cookie{{Name: "PYCKET_ID", Value: value, Path: "/"}})
 	}
@@ -550,6 +622,14 @@ func must(t *testing.T, text string) []byte {
 	return data
 }
 
+// equal wants two values to be the same.
+func equal[T any](t testing.TB, what string, want, got T) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
 // noError wants an operation to succeed.
 func noError(t testing.TB, err error) {
 	t.Helper()
@@ -559,7 +639,7 @@ func noError(t testing.TB, err error) {
 }
 
 // wantError wants an error that names the operation and the key, and is the sentinel, if there is one.
-func wantError(t *testing.T, err error, sentinel error, texts ...string) {
+func wantError(t testing.TB, err error, sentinel error, texts ...string) {
 	t.Helper()
 	if err == nil {
 		t.Errorf("no error; want one with %q", texts)
@@ -577,7 +657,7 @@ func wantError(t *testing.T, err error, sentinel error, texts ...string) {
 }
 
 // wantAnonymous checks that a cookie opens nothing.
-func wantAnonymous(t *testing.T, site *site, cookie string) {
+func wantAnonymous(t testing.TB, site *site, cookie string) {
 	t.Helper()
 	if cookie == "" {
 		t.Fatal("there was no cookie")
@@ -587,7 +667,7 @@ func wantAnonymous(t *testing.T, site *site, cookie string) {
 }
 
 // wantNothingLeft checks that after a Destroy nothing is left but the mark, for a minute.
-func wantNothingLeft(t *testing.T, server *redistest.Server) {
+func wantNothingLeft(t testing.TB, server *redistest.Server) {
 	t.Helper()
 	if keys := server.Keys(1); len(keys) != 0 {
 		t.Errorf("notifications are left: %v", keys)
@@ -625,7 +705,7 @@ func keyOf(id []byte) string {
 	return "pycket:s:{" + base64.RawURLEncoding.EncodeToString(sum[:12]) + "}"
 }
 
-// mayLag tells whether a key is an account's list in a cluster: what it names may have ended. The tests of
+// mayLag tells whether a key is a user's list in a cluster: what it names may have ended. The tests of
 // App.Sessions say what that may not mean.
 func mayLag(s *redistest.Server, key string) bool {
 	return s.Nodes() != nil && strings.HasPrefix(key, "pycket:u:")
@@ -640,33 +720,8 @@ func handle(app *pycket.App, r *http.Request, use func(s *pycket.SessionManager)
 	return w.Result()
 }
 
-// visitor is somebody with a session.
-type visitor struct {
-	app    *pycket.App
-	cookie *http.Cookie
-}
-
-// newVisitor makes a session; it tries until Redis lets it.
-func newVisitor(t *testing.T, app *pycket.App) *visitor {
-	t.Helper()
-	for range 1000 {
-		response := handle(app, httptest.NewRequest("GET", "/", nil), func(s *pycket.SessionManager) { s.Set("made", true) })
-		if cookies := response.Cookies(); len(cookies) == 1 {
-			return &visitor{app, cookies[0]}
-		}
-	}
-	t.Fatal("no session can be made")
-	return nil
-}
-
-func (v *visitor) do(use func(s *pycket.SessionManager)) {
-	r := httptest.NewRequest("GET", "/", nil)
-	r.AddCookie(v.cookie)
-	handle(v.app, r, use)
-}
-
 // signIn logs a new browser in.
-func signIn(t *testing.T, site *site, user string) *browser {
+func signIn(t testing.TB, site *site, user string) *browser {
 	t.Helper()
 	b := site.browser()
 	site.works(b, func(s *pycket.SessionManager, _ *pycket.NotificationManager) error {
@@ -675,8 +730,8 @@ func signIn(t *testing.T, site *site, user string) *browser {
 	return b
 }
 
-// who is the account that a browser's session is bound to.
-func who(t *testing.T, site *site, b *browser) (user string, at time.Time) {
+// who is the user that a browser's session is bound to.
+func who(t testing.TB, site *site, b *browser) (user string, at time.Time) {
 	t.Helper()
 	site.use(b, func(s *pycket.SessionManager) {
 		var err, atErr error
@@ -689,7 +744,7 @@ func who(t *testing.T, site *site, b *browser) (user string, at time.Time) {
 }
 
 // list is what App.Sessions says.
-func list(t *testing.T, site *site, user string) []pycket.SessionInfo {
+func list(t testing.TB, site *site, user string) []pycket.SessionInfo {
 	t.Helper()
 	infos, err := site.app.Sessions(t.Context(), user)
 	noError(t, err)

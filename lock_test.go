@@ -53,7 +53,7 @@ func TestQueueLockGivenUp(t *testing.T) {
 	}
 }
 
-// The lock is handed on in the order in which it was asked for; who wants it again stands behind.
+// The lock is handed on in the order in which it was asked for; a goroutine that wants it again queues up again.
 func TestQueueLockOrder(t *testing.T) {
 	var l queueLock
 	var order []int

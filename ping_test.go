@@ -1,5 +1,8 @@
 package pycket_test
 
+// App.Ping (pycket.go, and internal/store/ping.go): what it tries, what it leaves, and what it says of a Redis that
+// can't be worked with. redispool_test.go has what operations say of one.
+
 import (
 	"fmt"
 	"os"
@@ -45,9 +48,7 @@ func TestPing(t *testing.T) {
 			t.Error(err)
 		}
 		for range 2 {
-			if n := proxy.Trips(func() {
-				noError(t, app.Ping(t.Context()))
-			}); n != 2 {
+			if n := proxy.Trips(func() { noError(t, app.Ping(t.Context())) }); n != 2 {
 				t.Errorf("Ping takes %d round trips, want 2", n)
 			}
 		}
@@ -95,9 +96,7 @@ func TestPingTriesEverything(t *testing.T) {
 	commands := regexp.MustCompile(`'([A-Z]{3,})'`)
 	tried := map[string]bool{}
 	ping, err := os.ReadFile("internal/store/scripts/ping.lua")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require(t, err)
 	for _, m := range commands.FindAllStringSubmatch(string(ping), -1) {
 		tried[m[1]] = true
 	}
@@ -106,9 +105,7 @@ func TestPingTriesEverything(t *testing.T) {
 	parts, _ := filepath.Glob("internal/store/scripts/parts/*.lua")
 	for _, file := range append(files, parts...) {
 		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require(t, err)
 		for _, m := range calls.FindAllStringSubmatch(string(text), -1) {
 			if !tried[m[1]] {
 				t.Errorf("%s uses %s, which ping.lua does not try", file, m[1])
@@ -121,9 +118,7 @@ func TestPingTriesEverything(t *testing.T) {
 func documentedRights(t *testing.T) []string {
 	t.Helper()
 	text, err := os.ReadFile("docs/settings.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require(t, err)
 	m := regexp.MustCompile(`(?m)^    ACL SETUSER pycket (.*)$`).FindSubmatch(text)
 	if m == nil {
 		t.Fatal("docs/settings.md has no line for ACL SETUSER")
@@ -232,12 +227,8 @@ func TestPingSaysWhatToDo(t *testing.T) {
 		"a disk that can't be written to": {
 			spoil: func(t *testing.T, server *redistest.Server) {
 				dir, err := redis.Strings(server.Do(0, "CONFIG", "GET", "dir"), nil)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := os.RemoveAll(dir[1]); err != nil {
-					t.Fatal(err)
-				}
+				require(t, err)
+				require(t, os.RemoveAll(dir[1]))
 				server.Do(0, "CONFIG", "SET", "save", "3600 1")
 				server.Do(0, "BGSAVE")
 				for range 500 {
@@ -329,9 +320,7 @@ func TestPingInCluster(t *testing.T) {
 		app := newApp(t, s)
 		calls := func() string {
 			info, err := redis.String(node.Do(0, "INFO", "commandstats"), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			require(t, err)
 			return fmt.Sprint(regexp.MustCompile(`cmdstat_(?:eval|evalsha):calls=\d+`).FindAllString(info, -1))
 		}
 		node.Do(0, "CONFIG", "RESETSTAT")

@@ -32,6 +32,15 @@ type Settings struct {
 	// means 400 days.
 	AbsoluteTimeout time.Duration
 
+	// CacheFor, if it is not 0, lets reads of sessions be answered from this process's memory. Redis says what has changed,
+	// and no read is older than CacheFor, whatever hangs: another process's write or revoke is seen within that time, as a
+	// rule within a millisecond, this process's own at once. Writes never look there. It takes one more connection to each
+	// server. docs/security.md says when not to use it.
+	CacheFor time.Duration
+
+	// CacheBytes bounds that memory. 0 means 32 MiB.
+	CacheBytes int
+
 	// Codec encodes values. nil means [JSON].
 	Codec Codec
 
@@ -57,6 +66,11 @@ const (
 
 	// minIdleTimeout is the shortest timeout: Redis counts milliseconds, and networks take some.
 	minIdleTimeout = time.Second
+
+	// minCacheFor is the shortest CacheFor: Redis is asked four times in that whether it is there.
+	minCacheFor = 10 * time.Millisecond
+
+	defaultCacheBytes = 32 << 20
 )
 
 // An App has what the sessions of an application share: its settings, its connections to Redis, its cookies. Make one with
@@ -79,6 +93,7 @@ func New(s Settings) (*App, error) {
 	s.Redis.Prefix = cmp.Or(s.Redis.Prefix, defaultPrefix)
 	s.MaxValueBytes = cmp.Or(s.MaxValueBytes, defaultMaxValueBytes)
 	s.MaxSessionBytes = cmp.Or(s.MaxSessionBytes, defaultMaxSessionBytes)
+	s.CacheBytes = cmp.Or(s.CacheBytes, defaultCacheBytes)
 	s.IdleTimeout = cmp.Or(s.IdleTimeout, defaultIdleTimeout)
 	s.Logger = cmp.Or(s.Logger, slog.Default())
 	if s.Codec == nil {
@@ -90,6 +105,10 @@ func New(s Settings) (*App, error) {
 	fault.when(s.MaxSessionBytes < 0, "MaxSessionBytes is %d; use a positive number of bytes, or 0 for %d", s.MaxSessionBytes, defaultMaxSessionBytes)
 	fault.when(s.IdleTimeout < minIdleTimeout, "IdleTimeout is %v; use %v or more, or 0 for %v", s.IdleTimeout, minIdleTimeout, defaultIdleTimeout)
 	fault.when(s.AbsoluteTimeout != 0 && s.AbsoluteTimeout < minIdleTimeout, "AbsoluteTimeout is %v; use %v or more, or 0 for none", s.AbsoluteTimeout, minIdleTimeout)
+	fault.when(s.CacheBytes < 0, "CacheBytes is %d; use a positive number of bytes, or 0 for %d", s.CacheBytes, defaultCacheBytes)
+	mostCacheFor := s.IdleTimeout / 10
+	fault.when(s.CacheFor != 0 && (s.CacheFor < minCacheFor || s.CacheFor > mostCacheFor),
+		"CacheFor is %v; use %v to %v, a tenth of IdleTimeout, or 0 to read from Redis only", s.CacheFor, minCacheFor, mostCacheFor)
 	fault.when(s.MaxSessionsPerUser < 0, "setting MaxSessionsPerUser is %d; use a positive number, or 0 for any", s.MaxSessionsPerUser)
 	cookies := newCookies(s.Cookies, s.Secrets, s.Redis.Prefix, &fault)
 	redis := checkRedis(&s.Redis, &fault)
@@ -107,6 +126,9 @@ func New(s Settings) (*App, error) {
 		Absolute:           s.AbsoluteTimeout,
 		MaxSessionBytes:    s.MaxSessionBytes,
 		MaxSessionsPerUser: s.MaxSessionsPerUser,
+		CacheFor:           s.CacheFor,
+		CacheBytes:         s.CacheBytes,
+		CacheRefused:       a.warnings.uncached,
 	})
 	if seal, ok := s.Codec.(*sealed); ok {
 		a.codec, a.seal = seal.codec, seal.seal
@@ -151,9 +173,24 @@ func (a *App) Wrap(next http.Handler) http.Handler {
 
 // Ping checks that Redis can be used: that it answers, that sessions and notifications can be read, written and deleted
 // under Redis.Prefix, and that the user in Redis.URL has the rights for it; in a cluster, on every server that has slots.
-// If not, its error says why and what to do. It takes two round trips to each server, and deletes the keys it makes.
+// If not, its error says why and what to do. With CacheFor, it also fails if Redis does not say what has changed. It takes
+// two round trips to each server, and a third the first time with CacheFor, and deletes the keys it makes.
 func (a *App) Ping(ctx context.Context) error {
 	return failed("ping", a.store.Ping(ctx))
+}
+
+// CacheStats say how often sessions were read from memory: see [Settings.CacheFor].
+type CacheStats struct {
+	Hits, Misses  uint64        // reads that were answered from memory, and those that went to Redis
+	Invalidations uint64        // keys that Redis has said were changed
+	Bytes         uint64        // about how much memory is used
+	PongAge       time.Duration // since Redis was last asked for a sign of life, and gave it; of several servers, the longest. 0 if none is listened to
+}
+
+// CacheStats returns the figures since [New]; all are 0 if CacheFor is.
+func (a *App) CacheStats() CacheStats {
+	s := a.store.CacheStats()
+	return CacheStats{Hits: s.Hits, Misses: s.Misses, Invalidations: s.Changes, Bytes: s.Bytes, PongAge: s.Heard}
 }
 
 // Close waits for operations under way, which end within RedisSettings.Timeout, and closes the connections to Redis.

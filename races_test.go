@@ -3,11 +3,9 @@ package pycket_test
 import (
 	"errors"
 	"fmt"
-	"github.com/google/go-cmp/cmp"
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -43,58 +41,32 @@ func fleet(t *testing.T, server *redistest.Server, b *browser, n int) []*browser
 	return fleet
 }
 
-// all runs one list of operations for each browser at once, and wants all of them to succeed.
-func all(t *testing.T, fleet []*browser, ops func(i int) []string) [][]outcome {
-	t.Helper()
-	outcomes := make([][]outcome, len(fleet))
-	parallel(len(fleet), func(i int) {
-		_, list, err := fleet[i].try(ops(i)...)
-		noError(t, err)
-		for _, o := range list {
-			if o.Err != "" {
-				t.Error(o.Err)
-			}
-		}
-		outcomes[i] = list
-	})
-	return outcomes
+// all runs one list of operations for each browser at once, wants all of them to succeed, and returns their values.
+func all(fleet []*browser, ops func(i int) []string) [][]any {
+	values := make([][]any, len(fleet))
+	parallel(len(fleet), func(i int) { values[i] = fleet[i].must(ops(i)...) })
+	return values
 }
 
-// Promise 2: parallel requests, in two processes, set different names of one session. Every request has
-// read the session before, and works between load and write.
-func TestNoLostNames(t *testing.T) {
+// Promise 2: parallel requests, in two processes, set different names of one session, and count in others. Every request
+// has read the session before, and works between load and write.
+func TestNoLostWrites(t *testing.T) {
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		site := newSite(t, settings(server))
 		b := site.browser()
-		b.must("set:here:before")
+		b.must("set:here:before", "inc:increments:0", "inc:updates:0")
 		browsers := fleet(t, server, b, contenders)
 		for round := range rounds {
-			all(t, browsers, func(i int) []string {
-				return []string{"get:here", "sleep:2ms", fmt.Sprintf("set:round%d name%d:x", round, i)}
+			all(browsers, func(i int) []string {
+				return []string{
+					"get:here", "sleep:2ms", fmt.Sprintf("set:round%d name%d:x", round, i),
+					"number:increments", "sleep:2ms", "inc:increments:1", "number:updates", "slowupdate:updates",
+				}
 			})
+			count := float64((round + 1) * contenders)
+			b.want([]outcome{{Value: count}, {Value: count}}, "number:increments", "number:updates")
 		}
-		if got, want := len(b.must("keys")[0].([]any)), rounds*contenders+1; got != want {
-			t.Errorf("%d names have survived, want %d", got, want)
-		}
-	})
-}
-
-func TestNoLostCounts(t *testing.T) {
-	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
-		site := newSite(t, settings(server))
-		b := site.browser()
-		b.must("inc:increments:0", "inc:updates:0")
-		browsers := fleet(t, server, b, contenders)
-		for round := range rounds {
-			all(t, browsers, func(int) []string {
-				return []string{"number:increments", "sleep:2ms", "inc:increments:1", "number:updates", "slowupdate:updates"}
-			})
-			got := b.must("number:increments", "number:updates")
-			want := float64((round + 1) * contenders)
-			if got[0] != want || got[1] != want {
-				t.Fatalf("round %d: %v increments and %v updates, want %v", round, got[0], got[1], want)
-			}
-		}
+		equal(t, "names", rounds*contenders+3, len(b.must("keys")[0].([]any)))
 	})
 }
 
@@ -108,11 +80,11 @@ func TestOneReader(t *testing.T) {
 		for round := range rounds {
 			b.must("note:saved:once", "add:info:only")
 			var named, queued int
-			for _, list := range all(t, browsers, func(int) []string { return []string{"take:saved", "drain"} }) {
-				if len(list) == 2 && list[0].Value == "once" {
+			for _, values := range all(browsers, func(int) []string { return []string{"take:saved", "drain"} }) {
+				if values[0] == "once" {
 					named++
 				}
-				if len(list) == 2 && list[1].Value == "info=only" {
+				if values[1] == "info=only" {
 					queued++
 				}
 			}
@@ -137,44 +109,28 @@ func TestReaderAndWriterOfNotifications(t *testing.T) {
 		wg.Go(func() {
 			defer written.Store(true)
 			for i := range messages {
-				if _, list, err := browsers[0].try(fmt.Sprintf("add:n:%d", i), fmt.Sprintf("note:name%d:x", i)); err != nil || list[0].Err+list[1].Err != "" {
-					t.Error(list, err)
-				}
+				browsers[0].must(fmt.Sprintf("add:n:%d", i), fmt.Sprintf("note:name%d:x", i))
 			}
 		})
 		var read []string
-		names := map[string]bool{}
+		names := map[any]bool{}
 		for last := false; !last; {
 			last = written.Load() // once more after the last was written
-			_, list, err := browsers[1].try("drain", "nkeys")
-			if err != nil {
-				t.Fatal(err)
-			}
-			text, _ := list[0].Value.(string)
-			read = append(read, strings.Fields(text)...)
-			keys, _ := list[1].Value.([]any)
-			for _, name := range keys {
-				_, list, err := browsers[1].try("take:" + name.(string))
-				if err != nil || list[0].Value != "x" {
-					t.Error(list, err)
-				}
-				if names[name.(string)] {
+			values := browsers[1].must("drain", "nkeys")
+			read = append(read, strings.Fields(values[0].(string))...)
+			for _, name := range values[1].([]any) {
+				equal(t, "value", []any{"x"}, browsers[1].must("take:"+name.(string)))
+				if names[name] {
 					t.Errorf("%s was read twice", name)
 				}
-				names[name.(string)] = true
+				names[name] = true
 			}
 		}
 		wg.Wait()
-		if len(names) != messages {
-			t.Errorf("%d names were read, want %d", len(names), messages)
-		}
-		if len(read) != messages {
-			t.Fatalf("%d messages were read, want %d", len(read), messages)
-		}
+		equal(t, "names", messages, len(names))
+		equal(t, "read", messages, len(read))
 		for i, text := range read {
-			if want := fmt.Sprintf("n=%d", i); text != want {
-				t.Fatalf("message %d is %q, want %q", i, text, want)
-			}
+			equal(t, "message", fmt.Sprintf("n=%d", i), text)
 		}
 	})
 }
@@ -182,32 +138,24 @@ func TestReaderAndWriterOfNotifications(t *testing.T) {
 // Goroutines of one request share one manager, and on a first visit make one session.
 func TestGoroutinesOfOneRequest(t *testing.T) {
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
-		site := newSite(t, settings(server), goroutines())
-		b := site.browser()
-		a := b.get("/")
-		if a.body != "32 names, 32 counted\n" {
-			t.Error(a.body)
-		}
+		site := newSite(t, settings(server))
+		a := site.visit(site.browser(), func(w http.ResponseWriter, r *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			parallel(contenders, func(i int) {
+				s := pycket.NewSessionManager(w, r)
+				s.Set(fmt.Sprint("name", i), i)
+				s.Increment("count", 1)
+				pycket.Update(s, "updates", 0, func(n int) (int, error) { return n + 1, nil })
+				s.Keys()
+			})
+			names, err := s.Keys()
+			count, countErr := pycket.Get(s, "count", 0)
+			updates, updatesErr := pycket.Get(s, "updates", 0)
+			noError(t, errors.Join(err, countErr, updatesErr))
+			equal(t, "names, counted, updated", []int{contenders + 2, contenders, contenders}, []int{len(names), count, updates})
+		})
 		if n := len(a.header["Set-Cookie"]); n != 1 || len(server.Keys(0)) != 1 {
 			t.Errorf("%d cookies, %d sessions, want one of each", n, len(server.Keys(0)))
 		}
-	})
-}
-
-// goroutines is a handler that uses its session in many goroutines at once.
-func goroutines() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		parallel(contenders, func(i int) {
-			s := pycket.NewSessionManager(w, r)
-			s.Set(fmt.Sprint("name", i), i)
-			s.Increment("count", 1)
-			pycket.Update(s, "updates", 0, func(n int) (int, error) { return n + 1, nil })
-			s.Keys()
-		})
-		s := pycket.NewSessionManager(w, r)
-		names, _ := s.Keys()
-		count, _ := pycket.Get(s, "count", 0)
-		fmt.Fprintln(w, len(names)-2, "names,", count, "counted")
 	})
 }
 
@@ -217,13 +165,8 @@ var lateWrites = []string{"set:a:late", "setmany:a:late:b:late", "update:n", "in
 // Promise 3, no resurrection: a request is under way while another of the same browser ends the id.
 func TestInFlight(t *testing.T) {
 	for _, ending := range []string{"destroy", "rotate"} {
-		for _, before := range []struct{ name, op string }{
-			{"the session was loaded", "get:a"},
-			{"a notification was looked for", "nhas:x"},
-			{"nothing was touched", ""},
-			{"a value was set", "set:early:x"},
-		} {
-			t.Run(ending+", "+before.name, func(t *testing.T) {
+		for _, before := range []string{"get:a", "nhas:x", "", "set:early:x"} {
+			t.Run(ending+", after "+before, func(t *testing.T) {
 				redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 					site := newSite(t, settings(server))
 					for _, late := range append(lateWrites, "get:a") {
@@ -233,12 +176,7 @@ func TestInFlight(t *testing.T) {
 							b.must("set:a:before", "inc:n:1", "note:waiting:note", "add:info:message")
 							old := b.cookie()
 
-							ops := []string{"hold", late, late}
-							if before.op != "" {
-								ops = append([]string{before.op}, ops...)
-							}
-							slow := b.tab()
-							a, list := site.whileHeld(slow, ops, func() {
+							a, list := site.whileHeld(b.tab(), strings.Fields(before+" hold "+late+" "+late), func() {
 								ended := b.want([]outcome{{}}, ending)
 								if !ended.setsCookie() {
 									t.Errorf("%s sets no cookie", ending)
@@ -254,7 +192,7 @@ func TestInFlight(t *testing.T) {
 								switch {
 								case late != "get:a" && o.Err != "ErrGone":
 									t.Errorf("the late write answered %v", o)
-								case late == "get:a" && (o.Err != "" || before.op != "get:a" && o.Value != ""):
+								case late == "get:a" && (o.Err != "" || before != "get:a" && o.Value != ""):
 									t.Errorf("the late read answered %v", o)
 								}
 							}
@@ -326,11 +264,7 @@ func TestExpiredByItself(t *testing.T) {
 					b.must("set:old:before")
 					old, key := b.cookie(), server.OnlyKey()
 					server.Do(0, "DEL", key)
-					ops := []string{write}
-					if before != "" {
-						ops = []string{before, write}
-					}
-					b.must(ops...)
+					b.must(strings.Fields(before + " " + write)...)
 					if b.cookie() == old {
 						t.Error("the id is the old one")
 					}
@@ -345,16 +279,10 @@ func TestExpiredByItself(t *testing.T) {
 			server.Do(0, "FLUSHALL")
 			b := site.browser()
 			b.must("set:a:before")
-			slow := b.tab()
-			done := make(chan []outcome)
-			go func() {
-				_, list, _ := slow.try("get:a", "hold", "set:a:late")
-				done <- list
-			}()
-			<-site.holding
-			server.Do(0, "FLUSHALL") // even the mark of a Destroy is gone by now
-			site.release <- struct{}{}
-			if list := <-done; list[2].Err != "ErrGone" {
+			_, list := site.whileHeld(b.tab(), []string{"get:a", "hold", "set:a:late"}, func() {
+				server.Do(0, "FLUSHALL") // even the mark of a Destroy is gone by now
+			})
+			if list[2].Err != "ErrGone" {
 				t.Error(list)
 			}
 		})
@@ -364,14 +292,12 @@ func TestExpiredByItself(t *testing.T) {
 				b := site.browser()
 				b.must("set:a:before")
 				server.Do(0, "FLUSHALL")
-				r := httptest.NewRequest("GET", "/", nil)
-				r.Header.Set("Cookie", "PYCKET_ID="+b.cookie())
-				site.app.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				site.visit(b, func(_ http.ResponseWriter, r *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
 					pycket.MakeOlder(r, age)
-					if err := pycket.NewSessionManager(w, r).Set("a", "late"); !errors.Is(err, want) {
+					if err := s.Set("a", "late"); !errors.Is(err, want) {
 						t.Errorf("of a request that began %v ago: %v", age, err)
 					}
-				})).ServeHTTP(httptest.NewRecorder(), r)
+				})
 			}
 		})
 		t.Run("reads and deletes are quiet", func(t *testing.T) {
@@ -406,11 +332,11 @@ func TestLostAnswer(t *testing.T) {
 				}
 				server.Do(0, "HSET", key, "pycket:ended", time.Now().Add(-6*time.Second).UnixMilli())
 				old := lost.cookie()
-				lost.must("destroy", "rotate", "set:a:afresh")
+				lost.must("destroy", "rotate", "set:b:afresh")
 				if lost.cookie() == old {
 					t.Error("the id is the old one")
 				}
-				lost.want([]outcome{{Value: "afresh"}}, "get:a")
+				lost.want([]outcome{{Value: "afresh"}, {Value: ""}}, "get:b", "get:a")
 			})
 		})
 	}
@@ -435,15 +361,6 @@ func TestRotate(t *testing.T) {
 			t.Errorf("created at %s, was %s", now, created)
 		}
 		b.want([]outcome{{Value: "1"}, {Value: "2"}, {Value: "3"}, {Value: "note"}, {Value: "info=message"}}, "get:a", "get:b", "get:c", "take:waiting", "drain")
-
-		// Requests that the browser sent long after the rotation are not under way: a write starts afresh.
-		server.Do(0, "HSET", server.OnlyKey(), "pycket:ended", time.Now().Add(-6*time.Second).UnixMilli())
-		stale := b.with(first)
-		stale.must("set:mine:x")
-		stale.want([]outcome{{Value: "x"}, {Value: ""}}, "get:mine", "get:a")
-		if strings.Contains(stale.cookie(), first) {
-			t.Error("the id is the old one")
-		}
 	})
 }
 
@@ -452,9 +369,7 @@ func TestBeginsOnce(t *testing.T) {
 	for _, op := range []string{"set:a:b", "setmany:a:b:c:d", "inc:n:1", "update:n", "note:a:b", "add:info:text", "login:ann"} {
 		t.Run(op, func(t *testing.T) {
 			redistest.Both(t, func(t *testing.T, server *redistest.Server) {
-				proxy := redistest.NewProxy(t, server)
-				s := settings(server)
-				s.Redis.URL = "redis://" + proxy.Addr
+				proxy, s := proxied(t, server)
 				b := newSite(t, s).browser()
 				b.must(op)
 				sent := proxy.Sent()
@@ -467,9 +382,7 @@ func TestBeginsOnce(t *testing.T) {
 					defer c.Close()
 					fmt.Fprint(c, sent+"*1\r\n$4\r\nQUIT\r\n")
 					io.Copy(io.Discard, c)
-					if diff := cmp.Diff(before, contents(t, server)); diff != "" {
-						t.Errorf("(-before +after):\n%s", diff)
-					}
+					equal(t, "what is stored", before, contents(t, server))
 				}
 				b.must("set:a:newer", "set:n:5", "take:a", "drain")
 				again()
@@ -478,4 +391,48 @@ func TestBeginsOnce(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Of a browser's two cookies, another request has just ended the session of the first, and the browser has a newer one
+// by now, which no response may replace. That of the second is used as ever.
+func TestTwoCookiesOneJustEnded(t *testing.T) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		site := newSite(t, settings(server))
+		// visit asks with both cookies, and says what came. The second may be due for renewal.
+		visit := func(ending, ops string, due bool) (text string, second *browser) {
+			first, second := site.browser(), site.browser()
+			first.must("set:a:first")
+			second.must("set:a:second")
+			old, other := first.cookie(), second.cookie()
+			if due {
+				other = signedFor(t, secret, "PYCKET_ID", idOf(t, other), 25*time.Hour, 240*time.Hour)
+			}
+			first.must(ending)
+			time.Sleep(10 * time.Millisecond) // Redis's clock has then moved on
+			if ops == "op=set:a:b" {
+				server.Do(0, "DEL", keyOf(idOf(t, other)))
+			}
+			return raw(t, site, ops, "PYCKET_ID="+old+"; PYCKET_ID="+other), second
+		}
+		for name, test := range map[string]struct {
+			ops  string
+			due  bool
+			want []string
+		}{
+			"the second lives":           {"op=get:a&op=set:b:c&op=get:b", false, []string{`"second"`, `"c"`}},
+			"the second is due":          {"op=get:a", true, []string{`"second"`}},
+			"the second has expired too": {"op=set:a:b", false, []string{"ErrGone"}},
+		} {
+			text, _ := visit("rotate", test.ops, test.due)
+			for _, want := range test.want {
+				if !strings.Contains(text, want) || strings.Contains(text, "Set-Cookie") {
+					t.Errorf("%s: %q", name, text)
+				}
+			}
+		}
+		text, second := visit("destroy", "op=destroy", false)
+		if got := second.must("get:a")[0]; got != "" || !strings.Contains(text, "Max-Age=0") {
+			t.Errorf("Destroy: %q; the second session has %q", text, got)
+		}
+	})
 }

@@ -19,22 +19,16 @@ import (
 // The README's example is compiled as it stands and used like a browser would (promise 9).
 func TestReadmeExample(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require(t, err)
 	_, rest, ok := strings.Cut(string(readme), "```go\n")
 	source, _, closed := strings.Cut(rest, "```")
 	if !ok || !closed {
 		t.Fatal("README.md has no example")
 	}
 	dir, err := os.MkdirTemp(".", "readme-example-") // in the module, so that it finds the package
-	if err != nil {
-		t.Fatal(err)
-	}
+	require(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(source), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	require(t, os.WriteFile(filepath.Join(dir, "main.go"), []byte(source), 0o600))
 	binary := filepath.Join(t.TempDir(), "example")
 	if out, err := exec.Command("go", "build", "-o", binary, "./"+dir).CombinedOutput(); err != nil {
 		t.Fatalf("the README's example does not compile: %v\n%s", err, out)
@@ -42,18 +36,14 @@ func TestReadmeExample(t *testing.T) {
 
 	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
+		require(t, err)
 		addr := listener.Addr().String()
 		listener.Close()
 		example := exec.Command(binary)
 		example.Env = append(os.Environ(), "SECRET="+secret, "REDIS_URL="+server.URL(), "ADDR="+addr)
 		var stderr bytes.Buffer
 		example.Stderr = heard.beside(&stderr)
-		if err := example.Start(); err != nil {
-			t.Fatal(err)
-		}
+		require(t, example.Start())
 		t.Cleanup(func() {
 			example.Process.Kill()
 			example.Wait()
@@ -88,9 +78,7 @@ func TestReadmeExample(t *testing.T) {
 // The README names its two commands and links to what is there.
 func TestReadmeCommandsAndLinks(t *testing.T) {
 	file, err := os.Open("README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require(t, err)
 	defer file.Close()
 	commands := map[string]bool{}
 	for lines := bufio.NewScanner(file); lines.Scan(); {

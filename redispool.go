@@ -50,8 +50,8 @@ type RedisSettings struct {
 	Prefix string
 
 	// MaxConnections is the largest number of open connections to Redis; in a cluster, to each server. 0 means 64. Few
-	// are used: the commands of many requests share one, and only what is large, or belongs to a session that was seen
-	// to be, gets one to itself, and waits for it if all are in use.
+	// are used: the commands of many requests share one, and only what is large, or may be, gets one to itself, and waits
+	// for it if all are in use.
 	MaxConnections int
 
 	// Timeout bounds every operation, waiting and dialing included. For operations on all sessions of a user it applies

@@ -41,7 +41,8 @@ type request struct {
 	before  bool // it ended before this request began, though: a Login may start another
 
 	// tried is the id of a rotation of which this request was not told what became, and triedFor what its cookie's
-	// lifetime would be. trying means that it is now taken for the session's.
+	// lifetime would be: after a Login, it depends on what is stored. trying means that the id is now taken for the
+	// session's.
 	tried    *store.ID
 	triedFor int64
 	trying   bool
@@ -51,7 +52,7 @@ type request struct {
 
 	snapshot snapshot
 	cookie   cookieChange
-	lifetime int64 // of the browser's cookie, in seconds; 0 if it ends with the browser
+	lifetime int64 // of the browser's cookie, in seconds; 0 if it ends with the browser, or asStored
 	issued   int64 // when the browser's cookie was signed, in Unix time
 	renew    bool  // Remember has given the browser's cookie another lifetime
 }
@@ -64,6 +65,9 @@ const (
 	alive            // this request has found or made it alive
 	ended            // another request has ended it: no write of this one may start another session
 )
+
+// asStored is a lifetime that depends on whether Remember holds for the session.
+const asStored = -1
 
 // A cookieChange is what the response does to the browser's cookie.
 type cookieChange int

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -55,6 +56,11 @@ func (op *operation) headers(h http.Header) {
 	if op.cookie == keepCookie && op.due() {
 		op.cookie = setCookie
 	}
+	if op.cookie == setCookie && op.lifetime == asStored {
+		idle, _ := op.value(store.IdleField) // which may find that the session has ended
+		ms, _ := strconv.ParseInt(string(idle), 10, 64)
+		op.lifetime = op.lifetimeFor(time.Duration(ms) * time.Millisecond)
+	}
 	var line string
 	switch op.cookie {
 	case keepCookie:
@@ -78,6 +84,14 @@ func (op *operation) headers(h http.Header) {
 	}
 	h.Add("Set-Cookie", line)
 	forbidSharedCaching(h)
+}
+
+// lifetimeFor returns how long a cookie lasts, in seconds, if Remember has set the idle timeout, 0 for none.
+func (q *request) lifetimeFor(idle time.Duration) int64 {
+	if idle == 0 {
+		return q.app.cookies.lifetime
+	}
+	return int64(idle.Seconds())
 }
 
 // due reports whether the browser should be given its cookie again: Remember has changed its lifetime, or more than a

@@ -51,9 +51,7 @@ func TestHeadersSent(t *testing.T) {
 					}
 					noError(t, errors.Join(s.Delete("a"), s.Rotate(), s.Destroy()))
 				})
-				if a.setsCookie() || server.Size() != 0 {
-					t.Errorf("cookie set: %v, keys: %d", a.setsCookie(), server.Size())
-				}
+				wantNothingStored(t, server, a)
 
 				b := site.browser()
 				a = site.visit(b, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
@@ -151,9 +149,7 @@ func TestWriterIsAsWithoutWrap(t *testing.T) {
 				defer s.Close()
 				for _, path := range []string{"/bare", "/wrapped"} {
 					response, err := s.Client().Get(s.URL + path)
-					if err != nil {
-						t.Fatal(err)
-					}
+					require(t, err)
 					proto, _ := io.ReadAll(response.Body)
 					response.Body.Close()
 					if http2 != (string(proto) == "HTTP/2.0") {
@@ -208,9 +204,7 @@ func TestWritersOfMiddleware(t *testing.T) {
 func TestSendfile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	content := strings.Repeat("0123456789", 100_000)
-	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	require(t, os.WriteFile(path, []byte(content), 0o600))
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		site := newSite(t, settings(server))
 		b := site.browser()
@@ -228,38 +222,36 @@ func TestHijack(t *testing.T) {
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		site := newSite(t, settings(server))
 		b := site.browser()
-		site.visit(b, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
-			s.Set("a", "x")
-		})
-		site.act = func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
-			conn, buffer, err := w.(http.Hijacker).Hijack()
-			if err != nil {
-				t.Error(err)
-				return
+		b.must("set:a:x")
+		for visitor, want := range map[*browser]string{b: "x <nil>", site.browser(): " ErrHeadersSent"} {
+			a := site.visit(visitor, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+				hijack(t, w, func() string {
+					text, err := pycket.Get(s, "a", "")
+					noError(t, err)
+					if err = s.Set("a", "y"); err != nil {
+						return text + " " + errorName(err)
+					}
+					return text + " <nil>"
+				})
+			})
+			if a.body != want {
+				t.Errorf("%q, want %q", a.body, want)
 			}
-			defer conn.Close()
-			text, err := pycket.Get(s, "a", "")
-			if err == nil {
-				err = s.Set("a", "y")
-			}
-			fmt.Fprintf(buffer, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n%s %v", text, err)
-			buffer.Flush()
 		}
-		if a := b.get("/"); a.body != "x <nil>" {
-			t.Errorf("a living session: %q", a.body)
-		}
-		site.act = func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
-			conn, _, err := w.(http.Hijacker).Hijack()
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer conn.Close()
-			wantError(t, s.Set("a", 1), pycket.ErrHeadersSent, "set")
-			io.WriteString(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
-		}
-		site.browser().get("/")
 	})
+}
+
+// hijack takes the connection over, and answers by itself.
+func hijack(t *testing.T, w http.ResponseWriter, answer func() string) {
+	t.Helper()
+	conn, buffer, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer conn.Close()
+	fmt.Fprintf(buffer, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n%s", answer())
+	buffer.Flush()
 }
 
 // A goroutine of the request may be changing the session while the handler hijacks.
@@ -277,14 +269,7 @@ func TestHijackWhileSessionChanges(t *testing.T) {
 					}
 				})
 				<-begun
-				conn, _, err := w.(http.Hijacker).Hijack()
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				defer conn.Close()
-				changes.Wait()
-				io.WriteString(conn, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+				hijack(t, w, func() string { changes.Wait(); return "" })
 			})
 		}
 		wantNothingLeft(t, server)
@@ -374,9 +359,7 @@ func TestEventStream(t *testing.T) {
 			go func() { next <- "a" }()
 			return b.client.Do(r)
 		}()
-		if err != nil {
-			t.Fatal(err)
-		}
+		require(t, err)
 		defer response.Body.Close()
 		lines := bufio.NewScanner(response.Body)
 		event := func() string {
@@ -452,6 +435,84 @@ func TestRedirectSeesWrite(t *testing.T) {
 			r, _ := http.NewRequest("POST", fmt.Sprintf("%s/?v=%d", site.URL, i), nil)
 			if a, err := b.send(r); err != nil || a.body != fmt.Sprintf("%d<nil>", i) {
 				t.Fatalf("visit %d: %q, %v", i, a.body, err)
+			}
+		}
+	})
+}
+
+func TestCachingHeaders(t *testing.T) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		site := newSite(t, settings(server))
+		b := site.browser()
+		write := func(s *pycket.SessionManager) { s.Rotate(); s.Set("a", 1) }
+		read := func(s *pycket.SessionManager) { s.Has("a") }
+		for _, test := range []struct {
+			cacheControl, vary  string // what the handler sets
+			use                 func(*pycket.SessionManager)
+			wantCache, wantVary string
+		}{
+			{"", "", write, "private, no-store", "Cookie"},
+			{"public, max-age=60", "Accept-Encoding", write, "private, no-store", "Accept-Encoding|Cookie"},
+			{"private, max-age=60", "accept, cookie", write, "private, max-age=60", "accept, cookie"},
+			{"No-Store", "*", write, "No-Store", "*"},
+			{"public, max-age=60", "", read, "public, max-age=60", "Cookie"},
+			{"public, max-age=60", "", func(*pycket.SessionManager) {}, "public, max-age=60", ""},
+		} {
+			a := site.visit(b, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+				if test.cacheControl != "" {
+					w.Header().Set("Cache-Control", test.cacheControl)
+				}
+				if test.vary != "" {
+					w.Header().Set("Vary", test.vary)
+				}
+				test.use(s)
+			})
+			if got := strings.Join(a.header["Cache-Control"], "|"); got != test.wantCache {
+				t.Errorf("Cache-Control %q became %q, want %q", test.cacheControl, got, test.wantCache)
+			}
+			if got := strings.Join(a.header["Vary"], "|"); got != test.wantVary {
+				t.Errorf("Vary %q became %q, want %q", test.vary, got, test.wantVary)
+			}
+		}
+	})
+}
+
+// A persistent cookie of ExpiresDays is renewed like one of Remember.
+func TestPersistentCookieIsRenewed(t *testing.T) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		s := settings(server)
+		s.Cookies.ExpiresDays = 10
+		site := newSite(t, s)
+		b := site.browser()
+		b.must("set:a:b")
+		id := idOf(t, b.cookie())
+		old := b.with(signedFor(t, secret, "PYCKET_ID", id, 25*time.Hour, 240*time.Hour))
+		if a, _ := old.do("get:a"); !strings.Contains(strings.Join(a.header["Set-Cookie"], ""), "Max-Age=864000") {
+			t.Errorf("%q", a.header["Set-Cookie"])
+		}
+		if string(idOf(t, old.cookie())) != string(id) {
+			t.Error("the id has changed")
+		}
+
+		// A request that has not found the session alive does not ask for it, which may take long by then.
+		cookie := signedFor(t, secret, "PYCKET_ID", id, 25*time.Hour, 240*time.Hour)
+		if r := handleCookie(site, cookie, func(s *pycket.SessionManager) { s.Delete() }); r.Header.Get("Set-Cookie") != "" {
+			t.Errorf("after no operation: %q", r.Header["Set-Cookie"])
+		}
+	})
+}
+
+func TestClearSiteData(t *testing.T) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
+		for _, on := range []bool{true, false} {
+			s := settings(server)
+			s.Cookies.ClearSiteData = on
+			site := newSite(t, s)
+			b := site.browser()
+			b.must("set:a:b")
+			a, _ := b.do("destroy")
+			if got := a.header.Get("Clear-Site-Data"); (got == `"cache", "storage"`) != on {
+				t.Errorf("set: %v, Clear-Site-Data: %q", on, got)
 			}
 		}
 	})

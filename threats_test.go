@@ -1,11 +1,12 @@
 package pycket_test
 
-// What has gone wrong in session libraries, one test a class, with a public case. The table in
-// docs/security.md says what stands in the way of each.
+// What has gone wrong in session libraries, one test a class, with a public case: the section "Threats" of
+// docs/security.md, which says what stands in the way of each.
 
 import (
 	"bytes"
-	"context"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/gob"
@@ -16,6 +17,7 @@ import (
 	"go/token"
 	"io"
 	"log/slog"
+	"maps"
 	mathrand "math/rand/v2"
 	"net"
 	"net/http"
@@ -39,14 +41,6 @@ import (
 	"github.com/pycket/pycket"
 	"github.com/pycket/pycket/internal/redistest"
 )
-
-// newAccountSite is a site that tells of every error.
-func newAccountSite(t *testing.T, s pycket.Settings, failed func(error)) *site {
-	t.Helper()
-	site := newSite(t, s)
-	site.failed = failed
-	return site
-}
 
 // receive is a browser at this site with the session that another has elsewhere.
 func (s *site) receive(other *browser) *browser {
@@ -90,13 +84,13 @@ func givenCookie(text string) string {
 // A request under way brings a session back that was ended meanwhile: CVE-2025-46336 (rack-session). Or
 // it saves the old state under a new id.
 //
-// TestInFlight has destroyed and rotated sessions and all writes, TestInFlightRevoke revoked ones. Here:
-// every way to end an id, and what accounts and notifications can do late.
+// Every way to end an id, and all that can be done late, by a request that has seen the session alive or its
+// notifications, or nothing yet. TestInFlight has more that the request may have done before, and renewal.
 func TestThreatResurrection(t *testing.T) {
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		s := settings(server)
 		s.MaxSessionsPerUser = 1
-		site := newAccountSite(t, s, nil)
+		site := newSite(t, s)
 		for ending, end := range map[string]func(b *browser) error{
 			"destroyed":    func(b *browser) error { b.must("destroy"); return nil },
 			"rotated":      func(b *browser) error { b.must("rotate"); return nil },
@@ -106,45 +100,51 @@ func TestThreatResurrection(t *testing.T) {
 			"one revoked":  func(*browser) error { return revokeFirst(t, site, "ann") },
 		} {
 			lives := ending == "rotated" || ending == "logged in"
-			for _, late := range []string{"set:a:late", "update:n", "inc:n:1", "login:bob", "signin:bob:a:late", "setuser:bob", "setuser:", "remember", "take:waiting", "drain", "destroy"} {
-				t.Run(ending+", "+late, func(t *testing.T) {
-					server.Do(0, "FLUSHALL")
-					b := site.browser()
-					b.must("signin:ann:a:before", "note:waiting:note", "add:info:message")
-					old := b.cookie()
-					slow := b.tab()
-					a, list := site.whileHeld(slow, []string{"get:a", "hold", late, late}, func() {
-						noError(t, end(b))
-					})
-					if a.setsCookie() {
-						t.Errorf("the late response sets %q", a.header["Set-Cookie"])
-					}
-					for _, o := range list[2:] {
-						switch late {
-						case "take:waiting", "drain": // they only read
-							if o.Value != "" || o.Err != "" {
-								t.Errorf("the late read answered %v", o)
-							}
-						case "destroy":
-							if o.Err != "" && o.Err != "ErrGone" {
-								t.Errorf("the late logout answered %v", o)
-							}
-						default:
-							if o.Err != "ErrGone" {
-								t.Errorf("the late write answered %v", o)
+			for i, late := range append(slices.Clone(lateWrites), "login:bob", "signin:bob:a:late", "setuser:bob", "setuser:", "remember", "take:waiting", "drain", "destroy") {
+				before := []string{"get:a"}
+				if i < len(lateWrites) && strings.HasSuffix(ending, "revoked") {
+					before = []string{"get:a", "nhas:x", ""}
+				}
+				for _, before := range before {
+					t.Run(ending+", "+before+", "+late, func(t *testing.T) {
+						server.Do(0, "FLUSHALL")
+						b := site.browser()
+						b.must("signin:ann:a:before", "note:waiting:note", "add:info:message")
+						old := b.cookie()
+						slow := b.tab()
+						a, list := site.whileHeld(slow, strings.Fields(before+" hold "+late+" "+late), func() { noError(t, end(b)) })
+						if a.setsCookie() {
+							t.Errorf("the late response sets %q", a.header["Set-Cookie"])
+						}
+						for _, o := range list[len(list)-2:] {
+							switch late {
+							case "take:waiting", "drain": // they only read
+								if o.Value != "" || o.Err != "" {
+									t.Errorf("the late read answered %v", o)
+								}
+							case "destroy":
+								if o.Err != "" && o.Err != "ErrGone" {
+									t.Errorf("the late logout answered %v", o)
+								}
+							default:
+								if o.Err != "ErrGone" {
+									t.Errorf("the late write answered %v", o)
+								}
 							}
 						}
-					}
-					wantAnonymous(t, site, old)
-					if infos, err := site.app.Sessions(t.Context(), "bob"); len(infos) != 0 || err != nil {
-						t.Errorf("bob has %v: %v", infos, err)
-					}
-					if lives {
-						b.want([]outcome{{Value: "ann"}, {Value: "before"}, {Value: "note"}, {Value: "info=message"}}, "user", "get:a", "take:waiting", "drain")
-					} else if fields := server.Hash(0, keyOf(idOf(t, old))); len(fields) != 1 || fields["pycket:ended"] == "" {
-						t.Errorf("the old key holds %v", fields)
-					}
-				})
+						wantAnonymous(t, site, old)
+						if infos, err := site.app.Sessions(t.Context(), "bob"); len(infos) != 0 || err != nil {
+							t.Errorf("bob has %v: %v", infos, err)
+						}
+						if lives {
+							b.want([]outcome{{Value: "ann"}, {Value: "before"}, {Value: "note"}, {Value: "info=message"}}, "user", "get:a", "take:waiting", "drain")
+						} else if fields := server.Hash(0, keyOf(idOf(t, old))); len(fields) != 1 || fields["pycket:ended"] == "" {
+							t.Errorf("the old key holds %v", fields)
+						} else if ending != "pushed out" { // there another lives
+							wantNothingLeft(t, server)
+						}
+					})
+				}
 			}
 		}
 	})
@@ -161,48 +161,58 @@ func revokeFirst(t *testing.T, site *site, user string) error {
 
 // Two requests of one session undo each other's writes: flask-session #71, rack-session #24.
 //
-// Here all requests, of two servers, have read the session before the first of them writes. TestNoLostNames
-// and TestNoLostCounts do it for 20 rounds with another process, TestGoroutinesOfOneRequest within one
-// request.
+// Here all requests, of two servers, have read the session before the first of them writes. TestNoLostWrites
+// does it for 20 rounds with another process, TestGoroutinesOfOneRequest within one request.
 func TestThreatLostUpdate(t *testing.T) {
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		one, two := newSite(t, settings(server)), newSite(t, settings(server))
 		b := one.browser()
 		b.must("set:here:before", "inc:increments:0", "inc:updates:0", "note:here:before")
-		var wg sync.WaitGroup
-		for i := range contenders {
-			visitor := b.tab()
-			if i%2 == 1 {
-				visitor = two.receive(b)
-			}
-			wg.Go(func() {
-				_, list, err := visitor.try("keys", "number:updates", "number:increments", "hold",
-					fmt.Sprintf("set:name%d:x", i), fmt.Sprintf("note:note%d:x", i), "add:info:x", "update:updates", "inc:increments:1")
-				for _, o := range list {
-					if o.Err != "" {
-						t.Error(o.Err)
-					}
-				}
-				if err != nil || len(list) != 9 {
-					t.Error(list, err)
-				}
-			})
-		}
-		for range contenders {
-			select {
-			case <-one.holding:
-			case <-two.holding:
-			}
-		}
-		close(one.release)
-		close(two.release)
-		wg.Wait()
+		contend(one, two, b, func(i int) []string {
+			return []string{"keys", "number:updates", "number:increments", "hold",
+				fmt.Sprintf("set:name%d:x", i), fmt.Sprintf("note:note%d:x", i), "add:info:x", "update:updates", "inc:increments:1"}
+		})
 		got := b.must("keys", "nkeys", "number:updates", "number:increments", "drain")
 		want := []any{contenders + 3, contenders + 1, float64(contenders), float64(contenders), strings.Repeat(" info=x", contenders)[1:]}
 		if diff := cmp.Diff(want, []any{len(got[0].([]any)), len(got[1].([]any)), got[2], got[3], got[4]}); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 	})
+}
+
+// contend has requests of one session, at two sites in turn, of which each comes to its "hold" before any goes on.
+func contend(one, two *site, b *browser, ops func(i int) []string) [][]outcome {
+	one.t.Helper()
+	lists := make([][]outcome, contenders)
+	var wg sync.WaitGroup
+	for i := range contenders {
+		visitor := b.tab()
+		if i%2 == 1 {
+			visitor = two.receive(b)
+		}
+		wg.Go(func() {
+			_, list, err := visitor.try(ops(i)...)
+			for _, o := range list {
+				if o.Err != "" {
+					one.t.Error(o.Err)
+				}
+			}
+			if lists[i] = list; err != nil || len(list) != len(ops(i)) {
+				one.t.Error(list, err)
+				lists[i] = make([]outcome, len(ops(i)))
+			}
+		})
+	}
+	for range contenders {
+		select {
+		case <-one.holding:
+		case <-two.holding:
+		}
+	}
+	close(one.release)
+	close(two.release)
+	wg.Wait()
+	return lists
 }
 
 // A one-shot message is shown twice or never: Django's SessionStorage of messages, connect-flash.
@@ -214,47 +224,23 @@ func TestThreatNotificationTwice(t *testing.T) {
 		one, two := newSite(t, settings(server)), newSite(t, settings(server))
 		b := one.browser()
 		b.must("note:saved:once", "add:info:only")
-		var wg sync.WaitGroup
-		var named, queued atomic.Int32
-		for i := range contenders {
-			visitor := b.tab()
-			if i%2 == 1 {
-				visitor = two.receive(b)
-			}
-			wg.Go(func() {
-				_, list, err := visitor.try("nhas:saved", "peek:saved", "nkeys", "hold", "take:saved", "drain")
-				if err != nil || len(list) != 6 {
-					t.Error(list, err)
-					return
-				}
-				if list[4].Value == "once" {
-					named.Add(1)
-				}
-				if list[5].Value == "info=only" {
-					queued.Add(1)
-				}
-			})
+		read := map[any]int{}
+		for _, list := range contend(one, two, b, func(int) []string {
+			return []string{"nhas:saved", "peek:saved", "nkeys", "hold", "take:saved", "drain"}
+		}) {
+			read[list[4].Value]++
+			read[list[5].Value]++
 		}
-		for range contenders {
-			select {
-			case <-one.holding:
-			case <-two.holding:
-			}
-		}
-		close(one.release)
-		close(two.release)
-		wg.Wait()
-		if named.Load() != 1 || queued.Load() != 1 {
-			t.Errorf("the notification had %d readers, the message %d, want 1", named.Load(), queued.Load())
+		if read["once"] != 1 || read["info=only"] != 1 {
+			t.Errorf("the notification had %d readers, the message %d, want 1", read["once"], read["info=only"])
 		}
 	})
-	t.Run("a reader and a writer", TestReaderAndWriterOfNotifications)
 }
 
 // The server takes an id that the client made up: CVE-2024-38513 (fiber), CVE-2018-12071 (CodeIgniter).
 func TestThreatChosenID(t *testing.T) {
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
-		site := newAccountSite(t, settings(server), nil)
+		site := newSite(t, settings(server))
 		victim := site.browser()
 		victim.must("set:a:secret")
 		known := idOf(t, victim.cookie())
@@ -307,7 +293,7 @@ func TestThreatChosenID(t *testing.T) {
 // CVE-2023-29019 (fastify-passport).
 func TestThreatFixation(t *testing.T) {
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
-		one, two := newAccountSite(t, settings(server), nil), newAccountSite(t, settings(server), nil)
+		one, two := newSite(t, settings(server)), newSite(t, settings(server))
 		for _, login := range []string{"rotate", "login:ann", "signin:ann:role:admin"} {
 			attacker := one.browser()
 			attacker.must("set:cart:kept", "note:waiting:kept", "add:info:kept")
@@ -327,25 +313,26 @@ func TestThreatFixation(t *testing.T) {
 			two.receive(victim).want([]outcome{{Value: "private"}, {Value: "kept"}, {Value: "kept"}, {Value: "info=kept"}}, "get:a", "get:cart", "take:waiting", "drain")
 		}
 	})
-	t.Run("rotate", TestRotate)
-	t.Run("login", TestLogin)
 }
 
 // Sessions and other things of one store are taken for each other: CVE-2022-46170 (CodeIgniter),
 // CVE-2011-4136 (Django).
 func TestThreatSharedKeyspace(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		for name, change := range map[string]func(*pycket.Settings){
 			"names":     func(s *pycket.Settings) { s.Cookies.Name = "OTHER_ID" },
 			"prefixes":  func(s *pycket.Settings) { s.Redis.Prefix = "other:" },
 			"databases": func(s *pycket.Settings) { s.Redis.DBSessions, s.Redis.DBNotifications = new(2), new(3) },
 		} {
+			if name == "databases" && server.Nodes() != nil { // a cluster has one
+				continue
+			}
 			t.Run("applications with other "+name, func(t *testing.T) {
 				server.Do(0, "FLUSHALL")
 				s := settings(server)
-				one := newAccountSite(t, s, nil)
+				one := newSite(t, s)
 				change(&s)
-				two := newAccountSite(t, s, nil)
+				two := newSite(t, s)
 				names := map[*site]string{one: "PYCKET_ID", two: s.Cookies.Name}
 				if s.Cookies.Name == "" {
 					names[two] = "PYCKET_ID"
@@ -401,8 +388,11 @@ func TestThreatSharedKeyspace(t *testing.T) {
 			"a hash with another record": {"HSET", "a", `"foreign"`, "pycket:user", "admin", "pycket:id", strings.Repeat("A", 22) + "1795378841163013"},
 			"a hash with an odd record":  {"HSET", "a", `"foreign"`, "pycket:user", "admin", "pycket:id", ""},
 		} {
+			if name == "a hash with an odd record" && server.Nodes() != nil {
+				continue // in a cluster sessions have an end, and this is one of long ago
+			}
 			t.Run(name, func(t *testing.T) {
-				site := newAccountSite(t, settings(server), nil)
+				site := newSite(t, settings(server))
 				for _, op := range append([]string{"user", "authtime", "login:eve", "setuser:eve", "remember"}, everyOperation...) {
 					server.Do(0, "FLUSHALL")
 					id := append([]byte("a line of 12"), bytes.Repeat([]byte("s"), 32)...)
@@ -430,7 +420,6 @@ func TestThreatSharedKeyspace(t *testing.T) {
 			})
 		}
 	})
-	t.Run("keys", TestForeignKeys)
 }
 
 // A cookie of one name is good under another: Laravel before 7.22.4.
@@ -462,11 +451,9 @@ func TestThreatSwappedName(t *testing.T) {
 }
 
 // An empty or odd id is one session that everybody shares: CVE-2015-3982 (Django).
-//
-// TestHostileCookies has 10 000 random ones.
 func TestThreatOddID(t *testing.T) {
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
-		site := newAccountSite(t, settings(server), nil)
+		site := newSite(t, settings(server))
 		b := site.browser()
 		b.must("signin:ann:a:secret")
 		odd := hostileCookies(t, b.cookie())
@@ -476,33 +463,63 @@ func TestThreatOddID(t *testing.T) {
 		} {
 			odd[name+", signed"] = signed(t, secret, "PYCKET_ID", id, 0)
 		}
-		before := contents(t, server)
-		for name, value := range odd {
-			text := raw(t, site, "op=get:a&op=keys&op=user&op=authtime&op=take:a&op=drain&op=delete:a&op=rotate&op=destroy", "PYCKET_ID="+value)
-			if strings.HasPrefix(text, "HTTP/1.1 400") && strings.Contains(value, "\x00") { // net/http answers by itself
-				continue
+		writers := maps.Clone(odd)
+		random := mathrand.New(mathrand.NewPCG(1, 2))
+		text := func(length int, alphabet string) string {
+			value := make([]byte, length)
+			for i := range value {
+				value[i] = alphabet[random.IntN(len(alphabet))]
 			}
-			if !strings.HasPrefix(text, "HTTP/1.1 200") || strings.Contains(text, "Set-Cookie") || strings.Contains(text, "secret") || strings.Contains(text, "ann") || strings.Contains(text, `"err"`) {
-				t.Errorf("%s: %q", name, text)
+			return string(value)
+		}
+		for i := range 5000 {
+			odd[fmt.Sprint("random ", i)] = text(random.IntN(200), "!#$%&'()*+-./0123456789:<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]^_`abcdefghijklmnopqrstuvwxyz{|}~")
+			odd[fmt.Sprint("random, of the right length and alphabet ", i)] = text(len(b.cookie()), "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+		}
+		before := contents(t, server)
+		client := newBrowser(t, site.URL)
+		client.client.Jar = nil
+		for name, value := range odd {
+			ops := "op=get:a&op=keys&op=user&op=authtime&op=take:a&op=drain&op=delete:a&op=rotate&op=destroy"
+			a, err := client.fetch("/?"+ops, "Cookie: PYCKET_ID="+value)
+			if err != nil { // net/http refuses to send it: send it by hand
+				text := raw(t, site, ops, "PYCKET_ID="+value)
+				if strings.HasPrefix(text, "HTTP/1.1 400") && strings.Contains(value, "\x00") { // net/http answers by itself
+					continue
+				}
+				a.header, a.body = http.Header{}, text[strings.LastIndex(text, "\n[")+1:]
+				if fmt.Sscanf(text, "HTTP/1.1 %d", &a.status); strings.Contains(text, "Set-Cookie") {
+					t.Errorf("%s: %q", name, text)
+				}
+			}
+			want := `[{"value":""},{"value":[]},{"value":""},{"value":false},{"value":""},{"value":""},{},{},{}]` + "\n"
+			if a.status != http.StatusOK || a.setsCookie() || a.body != want {
+				t.Errorf("%s: %d %q, cookie set: %v", name, a.status, a.body, a.setsCookie())
 			}
 		}
 		if diff := cmp.Diff(before, contents(t, server)); diff != "" {
 			t.Errorf("something has changed (-before +after):\n%s", diff)
 		}
-		// Two of them that write do not meet.
+		// Two of them that write do not meet: each gets an id of the library's making.
 		given := map[string]bool{}
-		for name, value := range odd {
+		for name, value := range writers {
 			for range 2 {
 				if text := raw(t, site, "op=get:mine", "PYCKET_ID="+value); strings.Contains(text, "MINE") {
 					t.Errorf("%s: reads what another has written", name)
 				}
-				cookie := givenCookie(raw(t, site, "op=set:mine:MINE", "PYCKET_ID="+value))
-				if cookie == "" && !strings.Contains(value, "\x00") || given[cookie] {
-					t.Errorf("%s: two visitors share a session", name)
+				text := raw(t, site, "op=set:mine:MINE", "PYCKET_ID="+value)
+				if strings.HasPrefix(text, "HTTP/1.1 400") && strings.Contains(value, "\x00") {
+					continue
 				}
-				given[cookie] = cookie != ""
+				cookie := givenCookie(text)
+				if cookie == "" || cookie == value || given[cookie] {
+					t.Errorf("%s: two visitors share a session: %q", name, text)
+				}
+				b.with(cookie).want([]outcome{{Value: []any{"mine"}}, {Value: "MINE"}}, "keys", "get:mine")
+				given[cookie] = true
 			}
 		}
+		b.want([]outcome{{Value: "secret"}}, "get:a")
 	})
 }
 
@@ -512,7 +529,7 @@ func TestThreatOddID(t *testing.T) {
 // ago.
 func TestThreatStrangersRecords(t *testing.T) {
 	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
-		site := newAccountSite(t, settings(server), nil)
+		site := newSite(t, settings(server))
 		visits := 10_000
 		if server.Embedded() {
 			visits = 1_000 // miniredis is slow
@@ -525,9 +542,7 @@ func TestThreatStrangersRecords(t *testing.T) {
 			for i := int(next.Add(1)); i <= visits; i = int(next.Add(1)) {
 				id := make([]byte, 44)
 				rand.Read(id)
-				r, _ := http.NewRequest("GET", site.URL+"/?"+url.Values{"op": {ops[i%len(ops)], ops[i*7%len(ops)]}}.Encode(), nil)
-				r.Header.Set("Cookie", "PYCKET_ID="+signed(t, secret, "PYCKET_ID", id, 0))
-				a, err := client.send(r)
+				a, err := client.fetch("/?op="+ops[i%len(ops)]+"&op="+ops[i*7%len(ops)], "Cookie: PYCKET_ID="+signed(t, secret, "PYCKET_ID", id, 0))
 				if err != nil || a.setsCookie() || a.status != 200 || strings.Contains(a.body, `"err"`) {
 					t.Error(a, err)
 				}
@@ -548,7 +563,7 @@ func TestThreatUnboundedValue(t *testing.T) {
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		s := settings(server)
 		s.MaxValueBytes, s.MaxSessionBytes = 100, 400
-		site := newAccountSite(t, s, nil)
+		site := newSite(t, s)
 		b := site.browser()
 		fill := strings.Repeat("x", 88)
 		b.must("setmany:a:"+fill+":b:"+fill, "note:c:"+fill, "add:info:"+fill[:40], "set:n:1")
@@ -582,119 +597,61 @@ func TestThreatUnboundedValue(t *testing.T) {
 		}
 		b.want([]outcome{{Value: fill}, {}, {}, {Value: "y"}}, "get:a", "set:a:y", "set:new:"+medium, "get:a") // smaller is allowed, and makes room
 	})
-	t.Run("in parallel", TestSessionLimitInParallel)
 }
 
 // A shared cache keeps one visitor's page for others: CVE-2023-30861 and CVE-2026-27205 (Flask).
 func TestThreatCachedPrivateResponse(t *testing.T) {
-	type use = func(s *pycket.SessionManager, n *pycket.NotificationManager) error
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		s := settings(server)
 		s.Cookies.ExpiresDays = 10
-		site := newSite(t, s)
-		var current context.Context
-		visit := func(b *browser, cacheControl string, do use) answer {
-			return site.visit(b, func(w http.ResponseWriter, r *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
-				if cacheControl != "" {
-					w.Header().Set("Cache-Control", cacheControl)
-				}
-				w.Header().Set("Vary", "Accept-Encoding")
-				current = r.Context()
-				noError(t, do(s, n))
-			})
-		}
-		member := signIn(t, site, "ann")
-		for name, read := range map[string]use{
-			"Sessions": func(*pycket.SessionManager, *pycket.NotificationManager) error {
-				_, err := site.app.Sessions(current, "ann") // which one is the visitor's own
-				return err
-			},
-			"Get": func(s *pycket.SessionManager, _ *pycket.NotificationManager) error {
-				_, err := pycket.Get(s, "a", "")
-				return err
-			},
-			"Lookup": func(s *pycket.SessionManager, _ *pycket.NotificationManager) error {
-				var v any
-				_, err := s.Lookup("a", &v)
-				return err
-			},
-			"Has":  func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { _, err := s.Has("a"); return err },
-			"Keys": func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { _, err := s.Keys(); return err },
-			"User": func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { _, err := s.User(); return err },
-			"AuthTime": func(s *pycket.SessionManager, _ *pycket.NotificationManager) error {
-				_, err := s.AuthTime()
-				return err
-			},
-			"notification Get": func(_ *pycket.SessionManager, n *pycket.NotificationManager) error {
-				_, err := pycket.Get(n, "a", "")
-				return err
-			},
-			"notification Lookup": func(_ *pycket.SessionManager, n *pycket.NotificationManager) error {
-				var v any
-				_, err := n.Lookup("a", &v)
-				return err
-			},
-			"notification Peek": func(_ *pycket.SessionManager, n *pycket.NotificationManager) error {
-				var v any
-				_, err := n.Peek("a", &v)
-				return err
-			},
-			"notification Has":  func(_ *pycket.SessionManager, n *pycket.NotificationManager) error { _, err := n.Has("a"); return err },
-			"notification Keys": func(_ *pycket.SessionManager, n *pycket.NotificationManager) error { _, err := n.Keys(); return err },
-			"Drain":             func(_ *pycket.SessionManager, n *pycket.NotificationManager) error { _, err := n.Drain(); return err },
-		} {
-			for who, b := range map[string]*browser{"a member": member, "a stranger": site.browser(), "a liar": member.with("x" + member.cookie()[1:])} {
-				for _, own := range []string{"", "public, max-age=60"} {
-					a := visit(b, own, read)
-					got := []string{strings.Join(a.header["Vary"], ", "), a.header.Get("Cache-Control"), strings.Join(a.header["Set-Cookie"], " ")}
-					if diff := cmp.Diff([]string{"Accept-Encoding, Cookie", own, ""}, got); diff != "" {
-						t.Errorf("%s by %s (-want +got):\n%s", name, who, diff)
-					}
-				}
+		var app *pycket.App
+		operations := pycket.Handler(operations{})
+		site := newSite(t, s, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header()["Cache-Control"] = r.URL.Query()["cache"]
+			w.Header().Set("Vary", "Accept-Encoding")
+			if r.URL.Query().Has("devices") { // which one is the visitor's own
+				_, err := app.Sessions(r.Context(), "ann")
+				noError(t, err)
+			}
+			operations.ServeHTTP(w, r)
+		}))
+		app = site.app
+		want := func(a answer, vary, cache string, cookies int) {
+			t.Helper()
+			got := []any{strings.Join(a.header["Vary"], ", "), strings.Join(a.header["Cache-Control"], "|"), len(a.header["Set-Cookie"])}
+			if diff := cmp.Diff([]any{vary, cache, cookies}, got); diff != "" || strings.Contains(a.body, `"err"`) {
+				t.Errorf("%s (-want +got):\n%s", a.body, diff)
 			}
 		}
-
-		due := func(b *browser) *browser {
-			return b.with(signedFor(t, secret, "PYCKET_ID", idOf(t, b.cookie()), 48*time.Hour, 240*time.Hour))
+		stranger := func() *browser { return site.browser() }
+		member := func() *browser { b := stranger(); b.must("login:ann"); return b }
+		liar := func() *browser { b := member(); return b.with("x" + b.cookie()[1:]) }
+		due := func() *browser {
+			return stranger().with(signedFor(t, secret, "PYCKET_ID", idOf(t, member().cookie()), 48*time.Hour, 240*time.Hour))
 		}
-		nothing := func(b *browser) *browser { return b }
-		set := func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { return s.Set("a", 1) }
-		for name, change := range map[string]struct {
-			before func(*browser) *browser
-			do     use
+		const both, public = "Accept-Encoding, Cookie", "public, max-age=60"
+		for _, read := range []string{"devices", "op=get:a", "op=has:a", "op=keys", "op=number:n", "op=user", "op=authtime", "op=remembered", "op=take:a", "op=peek:a", "op=nhas:a", "op=nkeys", "op=drain"} {
+			for _, b := range []*browser{stranger(), member(), liar()} {
+				want(b.get("/?"+read), both, "", 0)
+				want(b.get("/?"+read+"&cache="+url.QueryEscape(public)), both, public, 0)
+			}
+		}
+		for _, test := range []struct {
+			by  func() *browser
+			ops string
 		}{
-			"a first Set": {func(*browser) *browser { return site.browser() }, set},
-			"a first Increment": {func(*browser) *browser { return site.browser() }, func(s *pycket.SessionManager, _ *pycket.NotificationManager) error {
-				_, err := s.Increment("n", 1)
-				return err
-			}},
-			"a first notification": {func(*browser) *browser { return site.browser() }, func(_ *pycket.SessionManager, n *pycket.NotificationManager) error { return n.Set("a", 1) }},
-			"a first Login":        {func(*browser) *browser { return site.browser() }, func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { return s.Login("ann", nil) }},
-			"Login":                {nothing, func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { return s.Login("ann", nil) }},
-			"Rotate":               {nothing, func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { return s.Rotate() }},
-			"Remember":             {nothing, func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { return s.Remember(48 * time.Hour) }},
-			"a renewed cookie":     {due, func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { _, err := s.Has("a"); return err }},
-			"Destroy":              {nothing, func(s *pycket.SessionManager, _ *pycket.NotificationManager) error { return s.Destroy() }},
-			"Destroy and Set": {nothing, func(s *pycket.SessionManager, _ *pycket.NotificationManager) error {
-				return errors.Join(s.Destroy(), s.Set("a", 1))
-			}},
+			{stranger, "op=set:a:1"}, {stranger, "op=inc:n:1"}, {stranger, "op=note:a:1"}, {stranger, "op=login:ann"},
+			{member, "op=login:ann"}, {member, "op=rotate"}, {member, "op=remember"}, {member, "op=destroy"}, {member, "op=destroy&op=set:a:1"}, {due, "op=has:a"},
 		} {
-			for _, own := range []string{"", "public, max-age=60", "s-maxage=60", `no-cache="private"`} {
-				a := visit(change.before(signIn(t, site, "ann")), own, change.do)
-				if len(a.header["Set-Cookie"]) != 1 || strings.Join(a.header["Vary"], ", ") != "Accept-Encoding, Cookie" || strings.Join(a.header["Cache-Control"], "|") != "private, no-store" {
-					t.Errorf("%s, %q: %v", name, own, a.header)
-				}
+			want(test.by().get("/?"+test.ops), both, "private, no-store", 1)
+			for _, own := range []string{public, "s-maxage=60", `no-cache="private"`} {
+				want(test.by().get("/?"+test.ops+"&cache="+url.QueryEscape(own)), both, "private, no-store", 1)
 			}
 		}
 		// What only writes has looked at the cookie, too; what uses no session has not.
-		if a := visit(member, "", set); strings.Join(a.header["Vary"], ", ") != "Accept-Encoding, Cookie" || a.setsCookie() {
-			t.Errorf("Set: %v", a.header)
-		}
-		if a := visit(member, "", func(*pycket.SessionManager, *pycket.NotificationManager) error { return nil }); strings.Join(a.header["Vary"], ", ") != "Accept-Encoding" {
-			t.Errorf("nothing: %v", a.header)
-		}
+		want(member().get("/?op=set:a:1"), both, "", 0)
+		want(member().get("/"), "Accept-Encoding", "", 0)
 	})
-	t.Run("what handlers set", TestCachingHeaders)
 }
 
 // grandTour uses everything the library has, accounts and faults included.
@@ -714,20 +671,19 @@ func grandTour(t *testing.T, site *site, server *redistest.Server) (cookies []st
 		b.do(late, "set:a:STORED")
 		cookies = append(cookies, b.cookie())
 	}
-	if _, err := site.app.RevokeUser(t.Context(), "ann"); err != nil {
-		t.Error(err)
-	}
+	_, err := site.app.RevokeUser(t.Context(), "ann")
+	noError(t, err)
 	return cookies
 }
 
 // Who reads the store can log in: CVE-2019-16782 (Rack).
 //
 // What MONITOR sees, every argument of every command, and what is published, never holds an id in any
-// form. TestIDIsNotInRedis has the tour without accounts.
+// form.
 func TestThreatIDInStore(t *testing.T) {
 	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
 		proxy, s := proxied(t, server)
-		site := newAccountSite(t, s, nil)
+		site := newSite(t, s)
 		var seen []func() string
 		if !server.Embedded() { // miniredis has neither
 			server.Do(0, "CONFIG", "SET", "notify-keyspace-events", "KEA")
@@ -775,9 +731,7 @@ func TestThreatIDInStore(t *testing.T) {
 func listen(t *testing.T, server *redistest.Server, command string, args ...any) func() string {
 	t.Helper()
 	c, err := redis.Dial("tcp", server.Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require(t, err)
 	t.Cleanup(func() { c.Close() })
 	if _, err := c.Do(command, args...); err != nil {
 		t.Fatal(err)
@@ -812,7 +766,8 @@ func TestThreatIDInLogs(t *testing.T) {
 		s := settings(server)
 		s.MaxValueBytes = 1000
 		s.Logger = slog.New(slog.NewTextHandler(&lockedWriter{w: &log}, &slog.HandlerOptions{Level: slog.LevelDebug}))
-		site := newAccountSite(t, s, failed)
+		site := newSite(t, s)
+		site.failed = failed
 		cookies := grandTour(t, site, server)
 
 		// Values and keys that others have spoilt.
@@ -832,7 +787,9 @@ func TestThreatIDInLogs(t *testing.T) {
 		if !server.Embedded() {
 			server.Do(0, "CONFIG", "SET", "requirepass", "PASSWORD")
 			s.Redis.URL = "redis://:PASSWORDS@" + server.Addr
-			newAccountSite(t, s, failed).browser().do("set:a:STORED")
+			other := newSite(t, s)
+			other.failed = failed
+			other.browser().do("set:a:STORED")
 			failed(newApp(t, s).Ping(t.Context()))
 			server.Kill()
 		}
@@ -851,20 +808,6 @@ func TestThreatIDInLogs(t *testing.T) {
 				t.Errorf("the log does not say %q: %q", want, log.String())
 			}
 		}
-		// The hash in the log is of this process: nobody else can make it.
-		forged := signed(t, otherSecret, "PYCKET_ID", make([]byte, 44), 0)
-		var lines []string
-		for range 2 {
-			var log bytes.Buffer
-			s.Logger = slog.New(slog.NewTextHandler(&log, nil))
-			s.Redis.URL = "redis://127.0.0.1:1" // a stranger needs none
-			newSite(t, s).browser().with(forged).must("get:a")
-			_, hash, _ := strings.Cut(log.String(), "hash=")
-			lines = append(lines, hash)
-		}
-		if lines[0] == "" || lines[0] == lines[1] {
-			t.Errorf("two processes log the same hash of a cookie: %q", lines)
-		}
 		if n := strings.Count(failures.String(), "\n"); n < 100 {
 			t.Errorf("only %d lines of errors", n)
 		}
@@ -877,40 +820,37 @@ func TestThreatIDInLogs(t *testing.T) {
 // Nothing is timed. A cookie's signature is compared by gorilla/securecookie alone, which does it in
 // constant time; and no bit of a cookie can be changed.
 func TestThreatTiming(t *testing.T) {
-	files := token.NewFileSet()
-	source, err := parser.ParseFile(files, "cookies.go", nil, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range source.Imports {
-		switch path.Path.Value {
-		case `"crypto/hmac"`, `"crypto/subtle"`, `"bytes"`, `"reflect"`:
-			t.Errorf("cookies.go imports %s: does it compare signatures itself?", path.Path.Value)
-		}
-	}
 	decodes := false
-	ast.Inspect(source, func(node ast.Node) bool {
-		f, ok := node.(*ast.FuncDecl)
-		if !ok || f.Name.Name != "verify" {
-			return true
-		}
-		ast.Inspect(f, func(node ast.Node) bool {
-			if call, ok := node.(*ast.CallExpr); ok {
-				if selector, ok := call.Fun.(*ast.SelectorExpr); ok && selector.Sel.Name == "Decode" && len(call.Args) == 3 {
-					decodes = true
-				}
+	for _, file := range []string{"cookies.go", "internal/signed/signed.go", "internal/signed/memory.go"} {
+		source, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		require(t, err)
+		for _, path := range source.Imports {
+			switch path.Path.Value {
+			case `"crypto/hmac"`, `"crypto/subtle"`, `"bytes"`, `"reflect"`:
+				t.Errorf("%s imports %s: does it compare signatures itself?", file, path.Path.Value)
 			}
-			return true
+		}
+		ast.Inspect(source, func(node ast.Node) bool {
+			f, ok := node.(*ast.FuncDecl)
+			if !ok || f.Name.Name != "verify" {
+				return true
+			}
+			ast.Inspect(f, func(node ast.Node) bool {
+				if call, ok := node.(*ast.CallExpr); ok {
+					if selector, ok := call.Fun.(*ast.SelectorExpr); ok && selector.Sel.Name == "Decode" && len(call.Args) == 3 {
+						decodes = true
+					}
+				}
+				return true
+			})
+			return false
 		})
-		return false
-	})
+	}
 	if !decodes {
-		t.Error("verify in cookies.go does not call securecookie's Decode")
+		t.Error("verify in internal/signed does not call securecookie's Decode")
 	}
 	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/gorilla/securecookie").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require(t, err)
 	library, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)), "securecookie.go"))
 	if err != nil || !bytes.Contains(library, []byte("subtle.ConstantTimeCompare(")) {
 		t.Errorf("securecookie does not compare in constant time: %v", err)
@@ -928,9 +868,7 @@ func TestThreatTiming(t *testing.T) {
 		for bit := range len(plain) * 8 {
 			changed := slices.Clone(plain)
 			changed[bit/8] ^= 1 << (bit % 8)
-			r, _ := http.NewRequest("GET", site.URL+"/?op=get:a", nil)
-			r.Header.Set("Cookie", "PYCKET_ID="+base64.URLEncoding.EncodeToString(changed))
-			if a, err := client.send(r); err != nil || strings.Contains(a.body, "secret") {
+			if a, err := client.fetch("/?op=get:a", "Cookie: PYCKET_ID="+base64.URLEncoding.EncodeToString(changed)); err != nil || strings.Contains(a.body, "secret") {
 				t.Errorf("with bit %d changed: %q, %v", bit, a.body, err)
 			}
 		}
@@ -939,7 +877,6 @@ func TestThreatTiming(t *testing.T) {
 
 // Encryption is asked for, and what is only signed is accepted all the same: CVE-2026-39324.
 func TestThreatPlainForEncrypted(t *testing.T) {
-	t.Run("signed and encrypted", TestEncryptedCookies)
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		s := settings(server)
 		plain := newSite(t, s)
@@ -961,8 +898,22 @@ func TestThreatPlainForEncrypted(t *testing.T) {
 		}
 		e := encrypted.browser()
 		e.must("set:a:secret")
-		if strings.Contains(string(must(t, strings.Split(string(must(t, e.cookie())), "|")[1])), string(id[:12])) {
-			t.Error("the id can be read")
+		e.want([]outcome{{Value: "secret"}}, "get:a")
+		b.with(e.cookie()).want([]outcome{{Value: ""}}, "get:a") // nor is an encrypted one taken for a signed one
+
+		// The id is behind the IV, and can't be read. What is encrypted is signed by a key of its own.
+		body := must(t, strings.Split(string(must(t, e.cookie())), "|")[1])
+		block, err := aes.NewCipher(cookieKey(t, secret, "encrypt cookie"))
+		require(t, err)
+		opened := slices.Clone(body)
+		cipher.NewCTR(block, body[:16]).XORKeyStream(opened[16:], body[16:])
+		if hidden := opened[16:60]; len(body) != 16+48 || bytes.Contains(body, hidden[:12]) || !slices.Contains(server.Keys(0), keyOf(hidden)) {
+			t.Errorf("of %d bytes; the id can be read: %v", len(body), bytes.Contains(body, hidden[:12]))
+		}
+		for purpose, want := range map[string]string{"sign encrypted cookie": "secret", "sign cookie": ""} {
+			if got := e.with(signedWith(t, cookieKey(t, secret, purpose), "PYCKET_ID", body, 0)).must("get:a")[0]; got != want {
+				t.Errorf("encrypted, and signed by the key of %q: opens %q", purpose, got)
+			}
 		}
 		text := raw(t, encrypted, "op=set:a:mine", "PYCKET_ID="+b.cookie())
 		if given := givenCookie(text); given == "" || len(given) == len(b.cookie()) {
@@ -976,7 +927,7 @@ func TestThreatReplayAfterLogout(t *testing.T) {
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		s := settings(server)
 		s.MaxSessionsPerUser = 1
-		one, two := newAccountSite(t, s, nil), newAccountSite(t, s, nil)
+		one, two := newSite(t, s), newSite(t, s)
 		for name, logout := range map[string]func(b *browser) error{
 			"Destroy":            func(b *browser) error { b.must("destroy"); return nil },
 			"Revoke":             func(*browser) error { return revokeFirst(t, one, "ann") },
@@ -1035,7 +986,7 @@ func TestThreatLostExpiry(t *testing.T) {
 	}
 	operations := append([]string{"login:ann", "signin:ann:a:b", "setuser:bob", "setuser:", "remember", "user", "authtime"}, everyOperation...)
 	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
-		site := newAccountSite(t, settings(server), nil)
+		site := newSite(t, settings(server))
 		for _, op := range operations {
 			for _, before := range []string{"set:a:b", "login:ann", "remember", "note:a:b"} {
 				b := site.browser()
@@ -1049,9 +1000,8 @@ func TestThreatLostExpiry(t *testing.T) {
 			}
 			noError(t, revokeFirst(t, site, "ann"))
 		}
-		if _, err := site.app.RevokeUser(t.Context(), "ann"); err != nil {
-			t.Error(err)
-		}
+		_, err := site.app.RevokeUser(t.Context(), "ann")
+		noError(t, err)
 		check(t, server, "RevokeUser")
 	})
 	for name, persistence := range map[string][]string{"append-only file": {"--appendonly", "yes"}, "snapshot": {"--save", "3600 1000000"}} {
@@ -1059,7 +1009,7 @@ func TestThreatLostExpiry(t *testing.T) {
 			server := redistest.Start(t, append(persistence, "--dir", t.TempDir())...)
 			s := settings(server)
 			s.Redis.Timeout = shortTimeout
-			site := newAccountSite(t, s, nil)
+			site := newSite(t, s)
 			var acknowledged atomic.Int64
 			enough, killed := make(chan struct{}), make(chan struct{})
 			var wg sync.WaitGroup
@@ -1100,9 +1050,7 @@ func TestThreatLostExpiry(t *testing.T) {
 // CVE-2020-9484 (Tomcat), CVE-2025-24813 (Tomcat), CVE-2018-15133 (Laravel).
 func TestThreatStoredBytes(t *testing.T) {
 	sealed, err := heard.sealed(pycket.JSON{}, secret)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require(t, err)
 	for name, codec := range map[string]pycket.Codec{"json": pycket.JSON{}, "gob": pycket.Gob{}, "sealed": sealed} {
 		t.Run(name, func(t *testing.T) {
 			redistest.Every(t, func(t *testing.T, server *redistest.Server) {
@@ -1202,24 +1150,21 @@ func TestThreatStoredBytes(t *testing.T) {
 			})
 		})
 	}
-	t.Run("spoilt values", TestSpoiltValues)
 }
 
 // claims is a gob that says that it is far longer than it is.
 func claims(t *testing.T) []byte {
 	t.Helper()
 	var text bytes.Buffer
-	if err := gob.NewEncoder(&text).Encode(strings.Repeat("x", 200)); err != nil {
-		t.Fatal(err)
-	}
+	require(t, gob.NewEncoder(&text).Encode(strings.Repeat("x", 200)))
 	data := text.Bytes()
 	return append([]byte{0xfc, 0x3f, 0xff, 0xff, 0xff}, data[2:]...)
 }
 
-// Settings become attributes or headers that nobody has asked for; what browsers would refuse is sent.
-// CVE-2024-47764 (jshttp/cookie).
+// Settings become attributes or headers that nobody has asked for: CVE-2024-47764 (jshttp/cookie).
+//
+// TestSettingsAreChecked has what browsers would refuse.
 func TestThreatAttributeInjection(t *testing.T) {
-	t.Run("settings", TestSettingsAreChecked)
 	for c := range 256 {
 		if c > ' ' && c < 0x7f && c != ';' {
 			continue
@@ -1236,33 +1181,13 @@ func TestThreatAttributeInjection(t *testing.T) {
 			}
 		}
 	}
-	for name, cookies := range map[string]pycket.CookieSettings{
-		"Domain under __Host-":        {Name: "__Host-id", Domain: "a.example", Secure: pycket.SecureAlways},
-		"Path under __Host-":          {Name: "__Host-id", Path: "/a", Secure: pycket.SecureAlways},
-		"__Host- without Secure":      {Name: "__Host-id"},
-		"__hOST- without Secure":      {Name: "__hOST-id"},
-		"__Secure- without Secure":    {Name: "__Secure-id"},
-		"SameSite=None and no Secure": {SameSite: http.SameSiteNoneMode},
-		"Partitioned and no Secure":   {Partitioned: true},
-		"over 400 days":               {ExpiresDays: 400.001},
-		"over 4096 bytes":             {Name: strings.Repeat("n", 4096-144+1)},
-		"an = in the name":            {Name: "a=b"},
-		"a , in the name":             {Name: "a,b"},
-		`a " in the name`:             {Name: `a"b`},
-	} {
-		if _, err := heard.newApp(pycket.Settings{Secrets: []string{secret}, Cookies: cookies}); err == nil {
-			t.Errorf("%s is accepted", name)
-		}
-	}
 	// Nothing that a client sends comes back in a header.
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		s := settings(server)
 		s.Cookies.Name = strings.Repeat("n", 4096-144)
 		site := newSite(t, s)
 		c, err := net.Dial("tcp", site.Listener.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
+		require(t, err)
 		defer c.Close()
 		fmt.Fprintf(c, "GET /?op=set:a:b HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\nX-Forwarded-Proto: evil; Domain=evil.example\r\nX-Forwarded-Host: evil.example\r\nForwarded: proto=evil;host=evil.example\r\nCookie: %s=evil; Path=/evil; Domain=evil.example\r\n\r\n", s.Cookies.Name)
 		text, err := io.ReadAll(c)
@@ -1284,7 +1209,6 @@ func TestThreatAttributeInjection(t *testing.T) {
 // Nothing is timed: the good cookie is found after 64 KiB of anything, and four times as much takes about four
 // times the memory. TestTwoCookiesOfOneName has more places.
 func TestThreatCookieParsing(t *testing.T) {
-	t.Run("two cookies of one name", TestTwoCookiesOfOneName)
 	forged := "PYCKET_ID=" + signed(t, otherSecret, "PYCKET_ID", make([]byte, 44), 0)
 	hostile := map[string]string{
 		"semicolons": ";", "spaces": " ; ", "equals": "=;", "names": "PYCKET_ID;", "empty": "PYCKET_ID=; ", "others": "a=b; ",
@@ -1345,14 +1269,8 @@ func TestThreatCookieParsing(t *testing.T) {
 // (connect-redis 9) or panics.
 //
 // TestRedisHangs has a stopped Redis, TestRedisIsKilled a killed one, TestNoAnswerInTime one that answers no more
-// in the middle.
+// in the middle, TestOutOfMemory a full one, TestWritesAreRefused a replica.
 func TestThreatRedisDown(t *testing.T) {
-	for name, test := range map[string]func(*testing.T){
-		"out of memory": TestOutOfMemory, "read-only replica": TestReadOnlyReplica, "wrong password": TestWrongPassword,
-		"killed": TestRedisIsKilled, "stopped": TestRedisHangs,
-	} {
-		t.Run(name, test)
-	}
 	recovers := func(t *testing.T, b *browser) {
 		t.Helper()
 		b.want([]outcome{{}, {Value: "after"}}, "set:a:after", "get:a")
@@ -1390,17 +1308,13 @@ func TestThreatRedisDown(t *testing.T) {
 		server.Do(0, "CONFIG", "SET", "loading-process-events-interval-bytes", 1024)
 		server.Do(0, "CONFIG", "SET", "key-load-delay", 20_000) // microseconds a key: 40 s, if nobody interferes
 		c, err := redis.Dial("tcp", server.Addr)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require(t, err)
 		defer c.Close()
 		c.Send("DEBUG", "RELOAD")
 		c.Flush()
 		loading := func() bool {
 			c, err := redis.Dial("tcp", server.Addr)
-			if err != nil {
-				t.Fatal(err)
-			}
+			require(t, err)
 			defer c.Close()
 			_, err = c.Do("GET", "x")
 			return err != nil && strings.HasPrefix(err.Error(), "LOADING")
@@ -1445,7 +1359,7 @@ func TestThreatRedisDown(t *testing.T) {
 // TestRedirectSeesWrite follows 1 000 redirects.
 func TestThreatSaveAfterResponse(t *testing.T) {
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
-		one, two := newAccountSite(t, settings(server), nil), newAccountSite(t, settings(server), nil)
+		one, two := newSite(t, settings(server)), newSite(t, settings(server))
 		for _, test := range []struct {
 			write, read string
 			want        any
@@ -1459,9 +1373,7 @@ func TestThreatSaveAfterResponse(t *testing.T) {
 				b.must("set:a:before")
 				r, _ := http.NewRequest("GET", one.URL+"/?"+url.Values{"op": {test.write, "flush", "hold"}}.Encode(), nil)
 				response, err := b.client.Do(r) // returns with the headers
-				if err != nil {
-					t.Fatal(err)
-				}
+				require(t, err)
 				<-one.holding
 				two.receive(b).want([]outcome{{Value: test.want}}, test.read)
 				one.release <- struct{}{}
@@ -1480,7 +1392,7 @@ func TestThreatClobberedCookie(t *testing.T) {
 		for _, days := range []float64{0, 10} {
 			s := settings(server)
 			s.Cookies.ExpiresDays = days
-			site := newAccountSite(t, s, nil)
+			site := newSite(t, s)
 			for _, op := range append([]string{"user", "authtime", "setuser:ann", "setuser:", "login:ann", "remember"}, everyOperation...) {
 				b := site.browser()
 				if a, _ := b.do("set:a:b"); len(a.header["Set-Cookie"]) != 1 {
@@ -1499,7 +1411,7 @@ func TestThreatClobberedCookie(t *testing.T) {
 			}
 			// Requests that read while another rotates, destroys or logs in set nothing, whatever comes first.
 			for _, end := range []string{"rotate", "login:ann", "destroy"} {
-				for _, read := range []string{"get:a", "keys", "peek:a", "user", "set:b:c", "inc:n:1"} {
+				for _, read := range []string{"get:a", "keys", "peek:a", "user", "set:b:c", "inc:n:1", "remember"} {
 					b := site.browser()
 					b.must("set:a:b")
 					slow := b.tab()
@@ -1548,7 +1460,7 @@ func TestThreatGuessedID(t *testing.T) {
 // The id is taken from, or given by, the URL: OWASP ASVS 14.2.1.
 func TestThreatTokenInURL(t *testing.T) {
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
-		site := newAccountSite(t, settings(server), nil)
+		site := newSite(t, settings(server))
 		b := site.browser()
 		a, _ := b.do("signin:ann:a:secret", "get:a", "remember", "rotate")
 		id := b.cookie()
@@ -1582,19 +1494,13 @@ func TestThreatTokenInURL(t *testing.T) {
 // Every test that docs/security.md names is there, and every test of this file stands in it.
 func TestThreatsAreDocumented(t *testing.T) {
 	page, err := os.ReadFile("docs/security.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require(t, err)
 	files, err := filepath.Glob("*_test.go")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require(t, err)
 	tests := map[string]bool{}
 	for _, name := range files {
 		source, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require(t, err)
 		for _, decl := range source.Decls {
 			if f, ok := decl.(*ast.FuncDecl); ok && strings.HasPrefix(f.Name.Name, "Test") {
 				tests[f.Name.Name] = true

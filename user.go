@@ -109,7 +109,7 @@ func (m *SessionManager) bind(user string, values Values, login bool) error {
 	}
 	if op.err != nil {
 		if b.Next != nil {
-			op.tried, op.triedFor = b.Next, op.app.cookies.lifetime
+			op.tried, op.triedFor = b.Next, asStored
 		}
 		return op.err
 	}
@@ -117,10 +117,7 @@ func (m *SessionManager) bind(user string, values Values, login bool) error {
 		if b.Next != nil {
 			op.rotated(b.Next)
 		}
-		op.cookie, op.lifetime, op.renew = setCookie, op.app.cookies.lifetime, false
-		if idle > 0 {
-			op.lifetime = int64(idle.Seconds())
-		}
+		op.cookie, op.lifetime, op.renew = setCookie, op.lifetimeFor(idle), false
 	}
 	op.snapshot = snapshot{} // Redis has set the time
 	op.snapshot.learn(op.sealed...)

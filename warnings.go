@@ -23,6 +23,7 @@ type warnings struct {
 	insecure                    sync.Once
 	unbound                     sync.Map // the types of handlers that were warned of
 	outage                      outage
+	untracked                   sync.Once
 }
 
 // A limit lets one warning through, and then none for a while.
@@ -129,6 +130,13 @@ func (w *warnings) found() {
 func (w *warnings) plain() {
 	w.insecure.Do(func() {
 		w.logger.Warn("pycket: Cookies.Secure is SecureAlways, and a session's cookie was sent by plain HTTP, where browsers drop it: users sign in again and again. Serve the site by TLS; if a proxy does, let it set X-Forwarded-Proto")
+	})
+}
+
+// uncached warns of a Redis with which CacheFor has no effect.
+func (w *warnings) uncached(cause error) {
+	w.untracked.Do(func() {
+		w.logger.Warn("pycket: CacheFor is set, and sessions are not kept in memory: every read goes to Redis", "error", cause)
 	})
 }
 

@@ -3,12 +3,12 @@ package pycket_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/coder/websocket"
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/pycket/pycket"
 	"github.com/pycket/pycket/internal/redistest"
@@ -17,15 +17,8 @@ import (
 // socket serves a websocket: every message is an operation, and is answered with its outcome. What the
 // query asks for is done before the upgrade.
 func (h *operations) socket(w http.ResponseWriter, r *http.Request) {
-	carryOut := func(op string) outcome {
-		value, err := h.do(w, strings.Split(op, ":"))
-		if err != nil {
-			return outcome{Err: errorName(err)}
-		}
-		return outcome{Value: value}
-	}
 	for _, op := range r.URL.Query()["op"] {
-		if o := carryOut(op); o.Err != "" {
+		if o := h.carryOut(w, op); o.Err != "" {
 			http.Error(w, o.Err, http.StatusInternalServerError)
 			return
 		}
@@ -42,13 +35,12 @@ func (h *operations) socket(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return
 		}
-		message, err := json.Marshal(carryOut(string(op)))
-		if err != nil {
-			return
+		o := h.carryOut(w, string(op))
+		if o.Err != "" {
+			o = outcome{Err: o.Err}
 		}
-		if conn.Write(ctx, websocket.MessageText, message) != nil {
-			return
-		}
+		message, _ := json.Marshal(o)
+		conn.Write(ctx, websocket.MessageText, message) // or Read fails, too
 	}
 }
 
@@ -63,7 +55,7 @@ func newSocketSite(t *testing.T, server *redistest.Server) *site {
 
 // openSocket is a browser's, open until the test ends.
 type openSocket struct {
-	t    *testing.T
+	t    testing.TB
 	conn *websocket.Conn
 }
 
@@ -106,9 +98,7 @@ func (s *openSocket) want(want []outcome, ops ...string) {
 		}
 		got = append(got, o)
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		s.t.Errorf("%v (-want +got):\n%s", ops, diff)
-	}
+	equal(s.t, fmt.Sprint(ops), want, got)
 }
 
 // A socket has the session of the request that it was upgraded from, for as long as it is open; by
@@ -134,9 +124,8 @@ func TestWebsocket(t *testing.T) {
 		sockets := []*openSocket{socket, other}
 		parallel(2, func(i int) {
 			for range 20 {
-				if _, err := sockets[i].ask("inc:both:1"); err != nil {
-					t.Error(err)
-				}
+				_, err := sockets[i].ask("inc:both:1")
+				noError(t, err)
 			}
 		})
 		b.want([]outcome{{Value: 40.0}}, "number:both")
@@ -156,9 +145,7 @@ func TestWebsocketOfStranger(t *testing.T) {
 		socket.want([]outcome{{Value: ""}, refused, refused, refused, refused, refused, refused, refused, refused},
 			"get:a", "set:a:1", "setmany:a:1", "inc:n:1", "update:n", "note:a:1", "notemany:a:1", "add:info:text", "login:me")
 		socket.want([]outcome{{}, {Value: ""}, {Value: []any{}}, {}, {}}, "refresh", "get:a", "keys", "rotate", "destroy")
-		if n := server.Size(); n != 0 {
-			t.Errorf("%d keys were made", n)
-		}
+		equal(t, "keys", 0, server.Size())
 	})
 }
 

@@ -41,9 +41,7 @@ func newSite(t *testing.T) *site {
 		Secrets: []string{secret},
 		Redis:   pycket.RedisSettings{URL: s.redis.URL()},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require(t, err)
 	t.Cleanup(func() {
 		if err := app.Close(); err != nil {
 			t.Error(err)
@@ -57,9 +55,7 @@ func newSite(t *testing.T) *site {
 func newRedis(t *testing.T, address string) *embedded.Server {
 	t.Helper()
 	redis, err := embedded.Start(address)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require(t, err)
 	t.Cleanup(redis.Close)
 	return redis
 }
@@ -74,9 +70,7 @@ type browser struct {
 func newBrowser(t *testing.T, site string) *browser {
 	t.Helper()
 	jar, err := cookiejar.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require(t, err)
 	return &browser{t, site, http.Client{Jar: jar}}
 }
 
@@ -317,9 +311,7 @@ func TestOtherSitesMayNotPost(t *testing.T) {
 	b.submit("/login", "name", "Ada")
 	for header, value := range map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "https://example.com"} {
 		request, err := http.NewRequest("POST", b.site+"/logout", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require(t, err)
 		request.Header.Set(header, value)
 		check(t, header, b.show(b.client.Do(request)), screen{Status: http.StatusForbidden})
 	}
@@ -330,9 +322,7 @@ func TestPageIsNotKept(t *testing.T) {
 	b := newBrowser(t, newSite(t).URL)
 	b.submit("/login", "name", "Ada")
 	response, err := b.client.Get(b.site + "/")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require(t, err)
 	response.Body.Close()
 	if got := response.Header.Get("Cache-Control"); got != "no-store" {
 		t.Errorf("Cache-Control is %q", got)
@@ -383,9 +373,7 @@ func TestLogoutMeanwhile(t *testing.T) {
 	reads := make(chan bool)
 	trace := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{Got100Continue: func() { close(reads) }})
 	request, err := http.NewRequestWithContext(trace, "POST", site.URL+"/entries", form)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require(t, err)
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	request.Header.Set("Expect", "100-continue")
 	before := late.cookie()
@@ -492,9 +480,7 @@ func TestRun(t *testing.T) {
 	check(t, "login", b.submit("/login", "name", "Ada"),
 		screen{Name: "Ada", Visits: "1", Messages: []string{"info: Welcome, Ada."}})
 	response, err := b.client.Get(page + "/style.css")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require(t, err)
 	response.Body.Close()
 	if got := response.Header.Get("Content-Type"); got != "text/css; charset=utf-8" {
 		t.Errorf("the style sheet is %s, %s", response.Status, got)
@@ -562,5 +548,12 @@ func TestPasswordIsNotPrinted(t *testing.T) {
 		if got := withoutPassword(raw); got != want {
 			t.Errorf("withoutPassword(%q) is %q, want %q", raw, got, want)
 		}
+	}
+}
+
+func require(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -25,6 +25,17 @@ type Client interface {
 	// Probes returns one probe for every server that has keys.
 	Probes(ctx context.Context, began time.Time) ([]Probe, error)
 
+	// Track makes the servers track what commands read that ask for it: see [Command.Track]. Call it before any.
+	Track(t Tracking)
+
+	// Tracks returns nil if the server that has a key tracks what is read, or has begun to. It returns ErrUntracked if
+	// the server does not.
+	Tracks(ctx context.Context, began time.Time, key string) error
+
+	// Heard returns when a server was last asked whether it tells all that has changed, and has said so: of several,
+	// the longest ago. It reports whether there is one.
+	Heard() (at time.Time, ok bool)
+
 	// Close waits for commands under way, which end within the timeout, and closes all connections. Later commands
 	// return ErrUnavailable.
 	Close() error

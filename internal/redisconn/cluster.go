@@ -28,6 +28,7 @@ type Cluster struct {
 	target  Target
 	timeout time.Duration
 	open    func(address string) *Server
+	track   *Tracking // nil for none
 
 	mu        sync.RWMutex
 	slots     [redisc.HashSlots]*Server // nil if not known
@@ -189,9 +190,18 @@ func (c *Cluster) redirected(to *redisc.RedirError, by *Server) *Server {
 	}
 	server := c.server(complete(to.Addr, by.address))
 	if to.Type == "MOVED" {
-		c.slots[to.NewSlot] = server
+		c.give(to.NewSlot, server)
 	}
 	return server
+}
+
+// give notes which server has a slot. What was read from the one that had it before is void: that one may never learn of
+// changes any more. mu must be locked.
+func (c *Cluster) give(slot int, server *Server) {
+	if before := c.slots[slot]; before != nil && before != server {
+		before.unpair()
+	}
+	c.slots[slot] = server
 }
 
 // server returns the server at an address. mu must be locked.
@@ -199,6 +209,9 @@ func (c *Cluster) server(address string) *Server {
 	server := c.servers[address]
 	if server == nil {
 		server = c.open(address)
+		if c.track != nil {
+			server.Track(*c.track)
+		}
 		c.servers[address] = server
 	}
 	return server
@@ -350,7 +363,7 @@ func (c *Cluster) adopt(found *layout) {
 	serving := map[*Server]bool{}
 	for slot, address := range found.slots {
 		if address != "" {
-			c.slots[slot] = c.server(address)
+			c.give(slot, c.server(address))
 		}
 		serving[c.slots[slot]] = true
 	}
@@ -380,6 +393,30 @@ func (c *Cluster) Probes(ctx context.Context, began time.Time) (list []Probe, er
 		}
 	}
 	return list, nil
+}
+
+// Track implements [Client].
+func (c *Cluster) Track(t Tracking) { c.track = &t }
+
+// Tracks implements [Client].
+func (c *Cluster) Tracks(ctx context.Context, began time.Time, key string) error {
+	server, err := c.serverOf(ctx, redisc.Slot(key), began.Add(c.timeout))
+	if err != nil {
+		return failure(ctx, err)
+	}
+	return server.Tracks(ctx, began, key)
+}
+
+// Heard implements [Client].
+func (c *Cluster) Heard() (oldest time.Time, ok bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	for _, server := range c.servers {
+		if at, tracks := server.Heard(); tracks && (!ok || at.Before(oldest)) {
+			oldest, ok = at, true
+		}
+	}
+	return oldest, ok
 }
 
 // Split implements [Client]: all keys of a group have one slot.

@@ -48,7 +48,9 @@ type Command struct {
 	kinds      [maxReplies]byte // what each reply must begin with, 0 if that is not known
 	asking     bool             // each comes after an ASKING
 	script     *Script          // run by its hash
+	whole      bool             // it is sent by its source instead
 	rest       int              // where wire continues after the hash
+	sent       *carriage        // nil if it is not tracked
 }
 
 // maxReplies is how many commands may be sent together.
@@ -66,7 +68,7 @@ func NewCommand(key string, words int, name string) *Command {
 // if their keys move meanwhile, so all must be repeatable.
 func (c *Command) Then(words int, name string) {
 	switch name {
-	case "PTTL":
+	case "PTTL", "EXISTS":
 		c.kinds[c.replies] = ':'
 	case "HGETALL", "HMGET", "TIME":
 		c.kinds[c.replies] = '*'
@@ -79,7 +81,7 @@ func (c *Command) Then(words int, name string) {
 // Whole returns a script's command with the source of the script instead of its hash.
 func (c *Command) Whole() *Command {
 	words, _ := bulk(c.wire)
-	all := &Command{key: c.key, repeatable: c.repeatable}
+	all := &Command{key: c.key, repeatable: c.repeatable, script: c.script, whole: true}
 	all.wire = make([]byte, 0, len(c.wire)+len(c.script.source)+16)
 	all.Then(words, "EVAL")
 	all.String(c.script.source)
@@ -88,10 +90,13 @@ func (c *Command) Whole() *Command {
 	return all
 }
 
+// Key returns the key that the command was begun with.
+func (c *Command) Key() string { return c.key }
+
 // isUnknown reports whether the server does not know the script. Then the script was not run, and is to be sent whole,
 // which the server remembers.
 func (c *Command) isUnknown(r *Replies) bool {
-	return c.script != nil && r[0].kind == '-' && bytes.HasPrefix(r[0].text, []byte("NOSCRIPT"))
+	return c.script != nil && !c.whole && r[0].kind == '-' && bytes.HasPrefix(r[0].text, []byte("NOSCRIPT"))
 }
 
 // mayGet reports whether r may be the reply to the command with this number. Of commands that are sent together, one

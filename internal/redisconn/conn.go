@@ -23,7 +23,8 @@ type conn struct {
 	socket     net.Conn
 	peeker     *peeker
 	in         *bufio.Reader
-	reused     bool // it has carried out a command
+	reused     bool     // it has carried out a command
+	pairing    *Pairing // nil if the server does not track what is read here; guarded by lane.mu
 
 	size int // of the reply that the buffer begins with, if whole has just found one
 

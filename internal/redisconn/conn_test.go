@@ -54,6 +54,16 @@ func both(t *testing.T, test func(t *testing.T, encrypted bool)) {
 	t.Run("TLS", func(t *testing.T) { test(t, true) })
 }
 
+// eventually waits for what may take a moment to arrive.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(3 * time.Second); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("it does not come to this: %s", what)
+		}
+	}
+}
+
 // A connection is usable unless it has been closed, or has received what nobody asked for.
 func TestUsable(t *testing.T) {
 	both(t, func(t *testing.T, encrypted bool) {
@@ -71,14 +81,7 @@ func TestUsable(t *testing.T) {
 			if happens != nil {
 				happens(c, peer)
 			}
-			deadline := time.Now().Add(3 * time.Second)
-			for c.usable() != (happens == nil) { // it may take a moment to arrive
-				if time.Now().After(deadline) {
-					t.Errorf("%s: usable is %v", name, happens != nil)
-					break
-				}
-				time.Sleep(time.Millisecond)
-			}
+			eventually(t, name, func() bool { return c.usable() == (happens == nil) })
 			if err := CheckIdle(c, time.Now()); (err == nil) != (happens == nil) {
 				t.Errorf("%s: CheckIdle: %v", name, err)
 			}

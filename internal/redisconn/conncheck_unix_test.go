@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"testing"
-	"time"
 )
 
 // What the kernel knows of a connection is told without reading from it.
@@ -21,22 +20,14 @@ func TestLook(t *testing.T) {
 			}
 			io.WriteString(peer, "x")
 		}
-		for deadline := time.Now().Add(3 * time.Second); !c.peeker.pending(); time.Sleep(time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatal("nothing has come")
-			}
-		}
+		eventually(t, "something has come", c.peeker.pending)
 		if c.peeker.stillOpen(false) || !c.peeker.stillOpen(true) {
 			t.Error("a connection on which something has come")
 		}
 	})
 	c, peer := connected(t, false)
 	peer.Close()
-	for deadline := time.Now().Add(3 * time.Second); c.peeker.stillOpen(true); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("a closed connection is open")
-		}
-	}
+	eventually(t, "a closed connection is not open", func() bool { return !c.peeker.stillOpen(true) })
 	c.socket.Close()
 	if c.peeker.stillOpen(true) || c.peeker.pending() {
 		t.Error("a connection that was closed here")

@@ -73,7 +73,7 @@ func TestGreeting(t *testing.T) {
 
 // A server may refuse a connection and close it, or not answer at all.
 func TestGreetingFails(t *testing.T) {
-	full := fake(t, func(c net.Conn, _ []string) {
+	full := redistest.FakeConn(t, func(c net.Conn, _ []string) {
 		io.WriteString(c, "-ERR max number of clients reached\r\n")
 		c.Close()
 	})
@@ -81,13 +81,13 @@ func TestGreetingFails(t *testing.T) {
 		t.Error(err)
 	}
 	// An old server repeats the arguments of what it does not know.
-	old := fake(t, func(c net.Conn, words []string) {
-		io.WriteString(c, "-ERR unknown command `AUTH`, with args beginning with: `"+words[1]+"`\r\n")
+	old := redistest.Fake(t, func(words []string) string {
+		return "-ERR unknown command `AUTH`, with args beginning with: `" + words[1] + "`\r\n"
 	})
 	if _, err := dial(t, Target{Address: old, Password: "word"}, ping()); err == nil || strings.Contains(err.Error(), "word") {
 		t.Error(err)
 	}
-	silent := fake(t, func(net.Conn, []string) {})
+	silent := redistest.Fake(t, func([]string) string { return "" })
 	s := newServer(t, Target{Address: silent, Other: 1}, 4, 200*time.Millisecond)
 	began := time.Now()
 	if _, err := s.Do(t.Context(), began, ping()); !errors.Is(err, ErrUnavailable) || strings.Contains(err.Error(), "carried out") {

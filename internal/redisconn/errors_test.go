@@ -6,10 +6,11 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/pycket/pycket/internal/redistest"
 )
 
 // What Redis says is told apart, also in the second of two replies, and never names the arguments.
@@ -29,12 +30,11 @@ func TestErrors(t *testing.T) {
 		"ERR unknown command 'GET', with args beginning with: 'secret'":                       {},
 	} {
 		t.Run(said, func(t *testing.T) {
-			s := newServer(t, Target{Address: fake(t, func(c net.Conn, words []string) {
+			s := newServer(t, Target{Address: redistest.Fake(t, func(words []string) string {
 				if words[0] == "GET" {
-					io.WriteString(c, "-"+said+"\r\n")
-				} else {
-					io.WriteString(c, "+PONG\r\n")
+					return "-" + said + "\r\n"
 				}
+				return "+PONG\r\n"
 			})}, 4, 3*time.Second)
 			get := func(c *Command) {
 				c.String("key")

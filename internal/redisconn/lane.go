@@ -147,6 +147,7 @@ func (l *lane) retire(now time.Time) {
 
 // hangUp closes the connection. redigo's pool does not take back what is closed.
 func (l *lane) hangUp() {
+	l.conn.pairing.end()
 	l.conn.Close()
 	l.borrowed.Close()
 	l.conn, l.borrowed, l.waiting, l.unanswered = nil, nil, nil, 0
@@ -173,6 +174,9 @@ func (l *lane) write(caller bool) {
 		size := l.unanswered
 		for _, c := range l.queue {
 			size += len(c.command.wire)
+			if c.command.sent != nil {
+				*c.command.sent = carriage{l.conn, l.conn.pairing}
+			}
 		}
 		if caller && size > surelySent {
 			l.running.Go(func() {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -54,7 +53,7 @@ func TestReaderGoesInTheMiddle(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			came := make(chan net.Conn)
-			s := newServer(t, Target{Address: fake(t, func(c net.Conn, _ []string) { came <- c })}, 4, 20*time.Second)
+			s := newServer(t, Target{Address: redistest.FakeConn(t, func(c net.Conn, _ []string) { came <- c })}, 4, 20*time.Second)
 			const parts = 4
 			step := (len(bytes) + parts - 1) / parts
 			for sent := 0; sent < parts*step; sent += step {
@@ -145,7 +144,7 @@ func TestManyCallers(t *testing.T) {
 // A caller may go between the replies to its commands. The rest of them are dropped when they come.
 func TestCallerGoesBetweenReplies(t *testing.T) {
 	came := make(chan net.Conn)
-	s := newServer(t, Target{Address: fake(t, func(c net.Conn, _ []string) { came <- c })}, 4, 20*time.Second)
+	s := newServer(t, Target{Address: redistest.FakeConn(t, func(c net.Conn, _ []string) { came <- c })}, 4, 20*time.Second)
 	pair := ping()
 	pair.Then(1, "PING")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -169,7 +168,7 @@ func TestCallerGoesBetweenReplies(t *testing.T) {
 func TestBreaksBetweenReplies(t *testing.T) {
 	var breaks atomic.Bool
 	var connections atomic.Int64
-	s := newServer(t, Target{Address: fake(t, func(c net.Conn, words []string) {
+	s := newServer(t, Target{Address: redistest.FakeConn(t, func(c net.Conn, words []string) {
 		switch {
 		case words[0] == "GET":
 			io.WriteString(c, "+first\r\n")
@@ -184,7 +183,8 @@ func TestBreaksBetweenReplies(t *testing.T) {
 	pair.Then(1, "PING")
 	for _, large := range []bool{false, true} {
 		if large {
-			s.large.add(maphash.String(largeSeed, "key"))
+			key, _ := pair.marks()
+			s.large.add(key)
 		}
 		for _, repeatable := range []bool{true, false} {
 			pair.repeatable = repeatable

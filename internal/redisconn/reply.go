@@ -116,6 +116,9 @@ func (l *List) Next() (item []byte, ok bool) {
 	return item, true
 }
 
+// Size returns how much memory the items take, in bytes.
+func (l List) Size() int { return len(l.rest) }
+
 // TrimMark removes the last item if it is the byte mark, and reports whether it was.
 func (l *List) TrimMark(mark byte) bool {
 	rest, ok := bytes.CutSuffix(l.rest, []byte{'$', '1', '\r', '\n', mark, '\r', '\n'})

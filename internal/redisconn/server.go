@@ -16,16 +16,19 @@ import (
 //
 // The commands of many callers share one connection, the lane. They are written together and answered in order, which
 // saves both sides most of their system calls. A command that is large, and would keep the others waiting, gets a
-// connection from the pool to itself, and so does one on a key that had a large command or reply before.
+// connection from the pool to itself, and so does one on a key that had a large command or reply before, unless this
+// command is known to have small ones.
 type Server struct {
 	address string
 	pool    *redis.Pool
 	lane    lane
 	slots   chan struct{} // has an element for each connection in use besides the lane's
 	timeout time.Duration
-	large   largeKeys
+	large   marks // of keys that had large commands or replies: the next replies may be large too, and keep others waiting
+	small   marks // of commands on them that have small replies
 
-	sentinels *Sentinels // which say where the server is, or nil
+	tracker   *tracker   // nil if nothing is tracked
+	sentinels *Sentinels // which say where the server is; nil if it stays where it is
 }
 
 // NewServer returns a Server that takes its connections from pool, which has them from [Target.Dial]. It uses at most
@@ -67,6 +70,7 @@ func (s *Server) DoAll(ctx context.Context, began time.Time, c *Command) (Replie
 }
 
 func (s *Server) do(ctx context.Context, began time.Time, c *Command) (Replies, error) {
+	c.untold()
 	deadline := began.Add(s.timeout)
 	if now := time.Now(); now.Sub(began) > s.timeout/10 {
 		// Others have kept the caller waiting, and little of its time may be left. A connection that does not answer in
@@ -79,10 +83,10 @@ func (s *Server) do(ctx context.Context, began time.Time, c *Command) (Replies, 
 		ctx, began, deadline = limited, now, now.Add(s.timeout)
 	}
 	try := s.lane.do
-	mark := maphash.String(largeSeed, c.key)
-	if cap(s.slots) > 0 && (len(c.wire) > largeCommand || s.large.has(mark)) {
+	key, kind := c.marks()
+	alone := cap(s.slots) > 0 && (len(c.wire) > largeCommand || s.large.has(key) && !s.small.has(kind))
+	if alone {
 		try = s.doAlone
-		s.large.add(mark)
 	}
 	r, err := try(ctx, began, deadline, c)
 	for tries := 1; err != nil && c.repeatable && ctx.Err() == nil && time.Now().Before(deadline); tries++ {
@@ -91,8 +95,15 @@ func (s *Server) do(ctx context.Context, began time.Time, c *Command) (Replies, 
 		}
 		r, err = try(ctx, began, deadline, c)
 	}
-	if r.size() > largeCommand {
-		s.large.add(mark)
+	switch {
+	case max(r.size(), len(c.wire)) > largeCommand:
+		s.large.add(key)
+		s.small.remove(kind)
+	case alone && err == nil && r.err(c.replies) == nil:
+		s.small.add(kind)
+	}
+	if c.sent != nil && err == nil && s.tracker != nil && !c.sent.pairing.valid() {
+		s.tracker.want(s.tracker.wanted, c.key)
 	}
 	return r, c.outcome(ctx, &r, err)
 }
@@ -109,19 +120,28 @@ const (
 	surelySent = 32 << 10
 )
 
-// largeKeys remembers, by a hash, keys that had large commands or replies: the next replies may be large too, and keep
-// others on the lane waiting. The first large reply of a key comes unforeseen. A key may displace another, so memory
-// is bounded.
-type largeKeys [1 << 12]atomic.Uint64
+// marks remembers keys, or commands, by their hashes. One may displace another, so memory is bounded.
+type marks [1 << 12]atomic.Uint64
 
-var largeSeed = maphash.MakeSeed()
+func (m *marks) has(mark uint64) bool { return m[mark%uint64(len(m))].Load() == mark }
+func (m *marks) add(mark uint64)      { m[mark%uint64(len(m))].Store(mark) }
+func (m *marks) remove(mark uint64)   { m[mark%uint64(len(m))].CompareAndSwap(mark, 0) }
 
-func (l *largeKeys) has(mark uint64) bool { return l[mark%uint64(len(l))].Load() == mark }
+var markSeed = maphash.MakeSeed()
 
-func (l *largeKeys) add(mark uint64) { l[mark%uint64(len(l))].Store(mark) }
+// marks returns those of the command's key and of what the command does to it: a script, whatever its arguments, or the
+// command itself.
+func (c *Command) marks() (key, kind uint64) {
+	key = maphash.String(markSeed, c.key)
+	if c.script != nil {
+		return key, key ^ maphash.String(markSeed, c.script.sha)
+	}
+	return key, maphash.Bytes(markSeed, c.wire[:min(len(c.wire), largeCommand)])
+}
 
 // doAsking carries out a command on a key that is moving to this server of a cluster.
 func (s *Server) doAsking(ctx context.Context, deadline time.Time, c *Command) (Replies, error) {
+	c.untold()
 	r, err := s.doAlone(ctx, time.Time{}, deadline, c.withAsking())
 	if c.isUnknown(&r) {
 		r, err = s.doAlone(ctx, time.Time{}, deadline, c.Whole().withAsking())
@@ -218,6 +238,7 @@ func (s *Server) Close() error {
 	if s.sentinels != nil {
 		s.sentinels.close()
 	}
+	s.tracker.close()
 	s.lane.close()
 	return s.pool.Close()
 }

@@ -3,18 +3,17 @@
 package redisconn
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"io"
 	"net"
 	"os"
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -35,58 +34,6 @@ func newServer(t testing.TB, target Target, connections int, timeout time.Durati
 	s := NewServer(pool, target.Address, connections, timeout)
 	t.Cleanup(func() { s.Close() })
 	return s
-}
-
-// fake starts a server that hands every command to answer, with the connection to write a reply to.
-func fake(t testing.TB, answer func(c net.Conn, words []string)) (address string) {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			c, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer c.Close()
-				for in := bufio.NewReader(c); ; {
-					words, err := readWords(in)
-					if err != nil {
-						return
-					}
-					answer(c, words)
-				}
-			}()
-		}
-	}()
-	return listener.Addr().String()
-}
-
-// readWords reads a command.
-func readWords(in *bufio.Reader) (words []string, err error) {
-	n, err := readLength(in)
-	for len(words) < n && err == nil {
-		var size int
-		if size, err = readLength(in); err != nil {
-			break
-		}
-		word := make([]byte, size+2)
-		_, err = io.ReadFull(in, word)
-		words = append(words, string(word[:size]))
-	}
-	return words, err
-}
-
-func readLength(in *bufio.Reader) (int, error) {
-	line, err := in.ReadBytes('\n')
-	if err != nil {
-		return 0, err
-	}
-	return strconv.Atoi(string(bytes.TrimSpace(line[1:])))
 }
 
 // ping is a command that is not repeated.
@@ -131,7 +78,7 @@ func TestLittleTimeLeft(t *testing.T) {
 func TestLeavesWhoIsNotMaster(t *testing.T) {
 	var says atomic.Pointer[string]
 	var connections atomic.Int64
-	address := fake(t, func(c net.Conn, words []string) { io.WriteString(c, *says.Load()+"\r\n") })
+	address := redistest.Fake(t, func([]string) string { return *says.Load() + "\r\n" })
 	target := Target{Network: "tcp", Address: address}
 	dial := func(ctx context.Context) (redis.Conn, error) {
 		connections.Add(1)
@@ -182,6 +129,25 @@ func TestLeavesWhoIsNotMaster(t *testing.T) {
 	}
 }
 
+// alone is a Server that takes every reply for large.
+type alone struct{ *Server }
+
+func (s alone) Do(ctx context.Context, began time.Time, c *Command) (Reply, error) {
+	takeForLarge(s.Server, c)
+	return s.Server.Do(ctx, began, c)
+}
+
+func (s alone) DoAll(ctx context.Context, began time.Time, c *Command) (Replies, error) {
+	takeForLarge(s.Server, c)
+	return s.Server.DoAll(ctx, began, c)
+}
+
+func takeForLarge(s *Server, c *Command) {
+	key, kind := c.marks()
+	s.large.add(key)
+	s.small.remove(kind)
+}
+
 // ways returns a Server that uses the lane, one that uses a connection for each command, and a Cluster.
 func ways(t *testing.T, test func(t *testing.T, client Client, server *redistest.Server)) {
 	t.Run("lane", func(t *testing.T) {
@@ -191,8 +157,7 @@ func ways(t *testing.T, test func(t *testing.T, client Client, server *redistest
 	t.Run("alone", func(t *testing.T) {
 		server := redistest.Start(t)
 		s := newServer(t, Target{Address: server.Addr}, 4, 3*time.Second)
-		s.large.add(maphash.String(largeSeed, "key"))
-		test(t, s, server)
+		test(t, alone{s}, server)
 		if s.lane.conn != nil {
 			t.Error("the lane was used")
 		}
@@ -298,13 +263,13 @@ func TestSplitAndProbes(t *testing.T) {
 func TestCloseWaits(t *testing.T) {
 	ignore := goleak.IgnoreCurrent()
 	came, answer := make(chan bool), make(chan bool)
-	address := fake(t, func(c net.Conn, _ []string) {
+	address := redistest.FakeConn(t, func(c net.Conn, _ []string) {
 		came <- true
 		<-answer
 		io.WriteString(c, "+PONG\r\n")
 	})
 	s := newServer(t, Target{Address: address}, 4, 20*time.Second)
-	s.large.add(maphash.String(largeSeed, ""))
+	takeForLarge(s, ping())
 	stays := start(s, t.Context(), time.Now(), ping())
 	<-came
 	ctx, cancel := context.WithCancel(t.Context())
@@ -372,22 +337,18 @@ func BenchmarkConnections(b *testing.B) {
 		for _, way := range ways {
 			b.Run(fmt.Sprintf("%s, callers=%d", way.name, callers), func(b *testing.B) {
 				b.ReportAllocs()
-				if callers == 1 {
-					for b.Loop() {
-						if err := way.get(); err != nil {
-							b.Fatal(err)
+				var begun atomic.Int64
+				var wg sync.WaitGroup
+				for range callers {
+					wg.Go(func() {
+						for begun.Add(1) <= int64(b.N) {
+							if err := way.get(); err != nil {
+								b.Error(err)
+							}
 						}
-					}
-					return
+					})
 				}
-				b.SetParallelism(callers / 2)
-				b.RunParallel(func(pb *testing.PB) {
-					for pb.Next() {
-						if err := way.get(); err != nil {
-							b.Error(err)
-						}
-					}
-				})
+				wg.Wait()
 			})
 		}
 	}
@@ -400,25 +361,73 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// A reply that comes twice is nobody's the second time, also among those to commands that are sent together.
+// A reply that comes twice, in one piece or by itself, is nobody's the second time, also among those to commands that are
+// sent together, and small or large.
 func TestReplyComesTwice(t *testing.T) {
-	server := redistest.Start(t)
-	server.Do(0, "HSET", "key", "a", "b")
-	for _, alone := range []bool{false, true} {
-		proxy := redistest.NewProxy(t, server)
-		s := newServer(t, Target{Address: proxy.Addr}, 4, 3*time.Second)
-		if alone {
-			s.large.add(maphash.String(largeSeed, "key"))
-		}
-		for range 20 {
-			proxy.Twice()
-			r, err := s.DoAll(t.Context(), time.Now(), readAndTTL("key", "HGETALL"))
-			checkPair(t, r, err)
-			echo := NewCommand("key", 2, "ECHO")
-			echo.String("own")
-			if r, err := s.Do(t.Context(), time.Now(), echo); string(r.Value()) != "own" || err != nil {
-				t.Fatalf("alone %v: %c %s, %v", alone, r.kind, r.text, err)
+	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
+		server.Do(0, "HSET", "key", "a", "b")
+		for _, pause := range []time.Duration{0, 2 * time.Millisecond} {
+			for _, alone := range []bool{false, true} {
+				for _, size := range []int{1, 2 * largeCommand} {
+					proxy := redistest.NewProxy(t, server)
+					s := newServer(t, Target{Address: proxy.Addr}, 2, 3*time.Second)
+					echo := func(text string) {
+						t.Helper()
+						c := NewCommand("key", 2, "ECHO")
+						c.String(strings.Repeat(text, size))
+						if alone {
+							takeForLarge(s, c)
+						}
+						if r, err := s.Do(t.Context(), time.Now(), c); string(r.Value()) != strings.Repeat(text, size) || err != nil {
+							t.Fatalf("pause %v, alone %v: %c %.20s, %v", pause, alone, r.kind, r.text, err)
+						}
+					}
+					for i := range 10 {
+						again := proxy.Twice(pause)
+						if i%2 == 0 {
+							echo("x")
+						} else {
+							r, err := s.DoAll(t.Context(), time.Now(), readAndTTL("key", "HGETALL"))
+							checkPair(t, r, err)
+						}
+						<-again
+						for _, text := range []string{"y", "z", "y"} {
+							echo(text)
+						}
+					}
+				}
 			}
 		}
+	})
+}
+
+// A key that had a large reply gets a connection to itself, except for commands that are known to have small ones.
+func TestLargeReplies(t *testing.T) {
+	server := redistest.Start(t)
+	for i := range 10 {
+		server.Do(0, "HSET", "key", i, strings.Repeat("x", 2*largeCommand))
 	}
+	server.Do(0, "HSET", "key", "small", "value")
+	s := newServer(t, Target{Address: server.Addr}, 4, 3*time.Second)
+	get := func(name string, onLane bool) {
+		t.Helper()
+		c := NewCommand("key", 3, "HGET")
+		c.String("key")
+		c.String(name)
+		before := s.lane.lastUsed
+		if r, err := s.Do(t.Context(), time.Now(), c); err != nil || len(r.Value()) == 0 {
+			t.Errorf("%s: %q, %v", name, r.Value(), err)
+		}
+		if got := s.lane.lastUsed != before; got != onLane {
+			t.Errorf("%s: on the lane %v, want %v", name, got, onLane)
+		}
+	}
+	get("1", true) // unforeseen
+	get("2", false)
+	get("small", false)
+	get("small", true)
+	get("2", false)
+	server.Do(0, "HSET", "key", "small", strings.Repeat("x", 2*largeCommand))
+	get("small", true)
+	get("small", false)
 }

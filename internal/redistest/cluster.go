@@ -63,9 +63,10 @@ func startCluster(t testing.TB, masters, replicas int) *Server {
 			time.Sleep(20 * time.Millisecond)
 		}
 	}
-	agree("its nodes", func(node *Server) bool {
+	agree("its nodes and slots", func(node *Server) bool {
 		info, _ := redis.String(node.Do(0, "CLUSTER", "INFO"), nil)
-		return strings.Contains(info, "cluster_state:ok") && strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d", len(nodes)))
+		return strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_slots_assigned:16384") &&
+			strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d", len(nodes)))
 	})
 	id := nodes[0].Do(0, "CLUSTER", "MYID")
 	for _, node := range nodes[masters:] {

@@ -40,7 +40,7 @@ type Proxy struct {
 	trips    int
 	passed   int // commands since Hold
 
-	hold, clog, swallow, twice           bool
+	hold, clog                           bool
 	dropReply, dropReplies, dropCommands bool
 	again                                *repeat
 	random                               *rand.Rand // nil: no random cuts
@@ -68,6 +68,11 @@ func NewProxy(t testing.TB, server *Server) *Proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return NewProxyOn(t, listener, server)
+}
+
+// NewProxyOn is [NewProxy] on a listener.
+func NewProxyOn(t testing.TB, listener net.Listener, server *Server) *Proxy {
 	p := &Proxy{Addr: listener.Addr().String(), upstream: server.Addr, links: map[*link]bool{}, turn: make(chan struct{}, 1)}
 	p.changed = sync.NewCond(&p.mu)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -109,9 +114,6 @@ func (p *Proxy) serve(ctx context.Context, client net.Conn) {
 		defer server.Close()
 	}
 	p.mu.Lock()
-	for err != nil && p.swallow && !p.closed { // the client is not to know
-		p.changed.Wait()
-	}
 	if err != nil || p.closed {
 		p.mu.Unlock()
 		return
@@ -154,15 +156,11 @@ func (p *Proxy) passCommands(l *link) {
 		if p.dropCommands {
 			p.cut(l)
 		}
-		swallow := p.swallow
 		p.mu.Unlock()
-		switch {
-		case swallow:
-		case p.pass(l, l.server, &l.there, command):
-			p.set(func() { p.passed++ })
-		default:
+		if !p.pass(l, l.server, &l.there, command) {
 			return
 		}
+		p.set(func() { p.passed++ })
 	}
 }
 
@@ -170,33 +168,39 @@ func (p *Proxy) passReplies(l *link) {
 	for in := bufio.NewReaderSize(l.server, 64<<10); ; {
 		reply, err := readValue(in, nil)
 		p.mu.Lock()
-		for !l.ended && (p.hold || p.swallow && err != nil) {
+		for !l.ended && p.hold {
 			p.changed.Wait()
 		}
-		swallow := p.swallow || l.muted
+		muted := l.muted
 		var again *repeat
 		switch {
 		case err != nil || l.ended:
 			p.end(l)
-		case swallow:
+		case muted:
 		case p.dropReply || p.dropReplies:
 			p.dropReply = false
 			p.cut(l)
-		case p.twice:
-			p.twice = false
-			reply = slices.Concat(reply, reply)
 		default:
 			again, p.again = p.again, nil
 		}
 		ended := l.ended
 		p.mu.Unlock()
-		if ended || !swallow && !p.passReply(l, reply) {
+		if again != nil && again.after == 0 {
+			reply = slices.Concat(reply, reply)
+		}
+		if ended {
 			return
 		}
+		passed := muted || p.passReply(l, reply)
 		if again != nil {
-			time.Sleep(again.after)
-			p.passReply(l, reply)
+			if again.after > 0 {
+				time.Sleep(again.after)
+				p.passReply(l, reply)
+			}
 			close(again.done)
+		}
+		if !passed {
+			return
 		}
 	}
 }
@@ -315,15 +319,12 @@ func (p *Proxy) AwaitCommands(n int) {
 	}
 }
 
-// Swallow drops all commands and replies until Pass, and breaks no connection: the server has vanished.
-func (p *Proxy) Swallow() { p.set(func() { p.swallow = true }) }
-
 // Clog reads nothing until Pass, except for what it is already reading, a command on each connection: whoever
 // writes much must wait.
 func (p *Proxy) Clog() { p.set(func() { p.clog = true }) }
 
-// Pass ends Hold, Swallow and Clog. The replies that Hold kept back are passed on.
-func (p *Proxy) Pass() { p.set(func() { p.hold, p.swallow, p.clog = false, false, false }) }
+// Pass ends Hold and Clog. The replies that Hold kept back are passed on.
+func (p *Proxy) Pass() { p.set(func() { p.hold, p.clog = false, false }) }
 
 // Narrow passes on so many bytes of replies a second, of all connections together.
 func (p *Proxy) Narrow(rate int) { p.set(func() { p.rate = rate }) }
@@ -346,11 +347,9 @@ func (p *Proxy) DropReplies(on bool) { p.set(func() { p.dropReplies = on }) }
 // DropCommands drops every command while it is on, and breaks the connections.
 func (p *Proxy) DropCommands(on bool) { p.set(func() { p.dropCommands = on }) }
 
-// Twice passes the next reply on twice.
-func (p *Proxy) Twice() { p.set(func() { p.twice = true }) }
-
-// TwiceAfter passes the next reply on, and again after a while, when it closes the channel that it returns.
-func (p *Proxy) TwiceAfter(pause time.Duration) <-chan struct{} {
+// Twice passes the next reply on, and again after a pause, or together with the first if that is 0. Then it closes the
+// channel that it returns.
+func (p *Proxy) Twice(pause time.Duration) <-chan struct{} {
 	again := &repeat{after: pause, done: make(chan struct{})}
 	p.set(func() { p.again = again })
 	return again.done
@@ -414,6 +413,12 @@ func readValue(in *bufio.Reader, raw []byte) ([]byte, error) {
 // It returns the server's address.
 func Fake(t testing.TB, reply func(words []string) string) (addr string) {
 	t.Helper()
+	return FakeConn(t, func(c net.Conn, words []string) { io.WriteString(c, reply(words)) })
+}
+
+// FakeConn is [Fake] with the connection that a command came on, to do anything with.
+func FakeConn(t testing.TB, answer func(c net.Conn, words []string)) (addr string) {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -438,7 +443,7 @@ func Fake(t testing.TB, reply func(words []string) string) (addr string) {
 							words = append(words, line)
 						}
 					}
-					io.WriteString(c, reply(words))
+					answer(c, words)
 				}
 			}()
 		}

@@ -53,9 +53,9 @@ func (s *Store) Take(ctx context.Context, began time.Time, id *ID, names []strin
 }
 
 // noted is run for a script that answers what is waiting, after the hash of the user's list on which the session's place
-// is to be taken again, if it is.
+// is to be taken again, if it is. It changes nothing that is kept in memory.
 func (s *Store) noted(ctx context.Context, began time.Time, id *ID, c *redisconn.Command) (redisconn.List, Outcome, error) {
-	r, o, err := s.run(ctx, began, c)
+	r, o, err := s.ask(ctx, began, c)
 	items, _ := r.List()
 	if hash, _ := items.Next(); len(hash) > 0 {
 		s.heal(ctx, began, hash, id.Handle)

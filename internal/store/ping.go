@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/pycket/pycket/internal/redisconn"
 )
 
 // Ping tries, on every server that has keys, what the operations do there, in two round trips: by EVAL and by
@@ -24,14 +26,33 @@ func (s *Store) Ping(ctx context.Context) error {
 				c = c.Whole()
 			}
 			if _, _, err := s.run(ctx, began, c); err != nil {
-				if at.Address != "" {
-					err = fmt.Errorf("%s: %w", at.Address, err)
-				}
-				return advised(err)
+				return advised(of(at, err))
 			}
+		}
+		if s.cache == nil {
+			continue
+		}
+		if err := s.redis.Tracks(ctx, began, s.key(at.Tag)); err != nil {
+			return of(at, uncached(err))
 		}
 	}
 	return nil
+}
+
+// of names the server in an error, if there are several.
+func of(at redisconn.Probe, err error) error {
+	if at.Address == "" {
+		return err
+	}
+	return fmt.Errorf("%s: %w", at.Address, err)
+}
+
+// uncached adds to an error what it means for Settings.CacheFor, and what to do.
+func uncached(err error) error {
+	if !errors.Is(err, redisconn.ErrUntracked) {
+		return advised(err)
+	}
+	return fmt.Errorf("CacheFor is set, and sessions are not kept in memory: %w; use a Redis with CLIENT TRACKING and give the user the rights for it that docs/settings.md lists, or set CacheFor to 0", err)
 }
 
 // advised adds to an error what to do about it, where Redis has said enough to know.

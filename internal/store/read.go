@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"strconv"
 	"strings"
@@ -15,6 +16,7 @@ import (
 type Content struct {
 	Whole bool
 	Noted bool           // notifications may be waiting
+	kept  bool           // other requests read it too
 	items redisconn.List // names and values, if Whole; else names
 	value []byte
 }
@@ -31,6 +33,9 @@ func (c Content) Value(name string) []byte {
 			return nil
 		}
 		if v, _ := items.Next(); string(n) == name {
+			if c.kept {
+				v = bytes.Clone(v) // codecs may keep and change what they get
+			}
 			return v
 		}
 	}
@@ -55,11 +60,15 @@ func (c Content) Names() []string {
 
 // Read reads a session by plain commands, which cost Redis a fraction of a script. A session is read whole,
 // unless it is known to be large: then Read returns the value of name alone, or, if again says that the caller
-// has read another value of it before, all of one that is not too large.
+// has read another value of it before, all of one that is not too large. With CacheFor it may come from memory, and all of
+// one that is not too large is read at once.
 //
 // A read that finds the idle timeout due for renewal, or the id dead, takes a second round trip.
 func (s *Store) Read(ctx context.Context, began time.Time, id *ID, name string, again bool) (Content, Outcome, error) {
-	if size := s.sizes.of(id.Handle); size <= smallBytes || size <= wholeBytes && again {
+	if content, ok := s.cache.get(id); ok {
+		return content, Outcome{}, nil
+	}
+	if size := s.sizes.of(id.Handle); size <= smallBytes || size <= wholeBytes && (again || s.cache != nil) {
 		return s.readWhole(ctx, began, id)
 	}
 	return s.readOne(ctx, began, id, name)
@@ -67,6 +76,9 @@ func (s *Store) Read(ctx context.Context, began time.Time, id *ID, name string, 
 
 // ReadNames reads the names of a session's values, or all of it if it is not too large.
 func (s *Store) ReadNames(ctx context.Context, began time.Time, id *ID) (Content, Outcome, error) {
+	if content, ok := s.cache.get(id); ok {
+		return content, Outcome{}, nil
+	}
 	if s.sizes.of(id.Handle) <= wholeBytes {
 		return s.readWhole(ctx, began, id)
 	}
@@ -96,6 +108,7 @@ func (s *Store) readWhole(ctx context.Context, began time.Time, id *ID) (Content
 	key := s.key(id.Handle)
 	c := redisconn.NewCommand(key, 2, "HGETALL")
 	c.String(key)
+	now := s.cache.begin(id, c)
 	r, err := s.redis.DoAll(ctx, began, s.askTimes(c, key))
 	if err != nil {
 		return Content{}, Outcome{}, mapped(err)
@@ -117,8 +130,12 @@ func (s *Store) readWhole(ctx context.Context, began time.Time, id *ID) (Content
 			ended = value
 		}
 	}
-	o, err := s.verify(ctx, began, id, record, idle, ended, r)
-	return Content{Whole: true, Noted: noted(record), items: items}, o, err
+	o, rest, err := s.verify(ctx, began, id, record, idle, ended, r)
+	content := Content{Whole: true, Noted: noted(record), items: items, kept: rest > 0 && s.cache != nil}
+	if content.kept {
+		s.cache.keep(id, content, now, rest, c.Pairing())
+	}
+	return content, o, err
 }
 
 func (s *Store) readOne(ctx context.Context, began time.Time, id *ID, name string) (Content, Outcome, error) {
@@ -136,7 +153,7 @@ func (s *Store) readOne(ctx context.Context, began time.Time, id *ID, name strin
 	idle, _ := items.Next()
 	ended, _ := items.Next()
 	value, _ := items.Next()
-	o, err := s.verify(ctx, began, id, record, idle, ended, r)
+	o, _, err := s.verify(ctx, began, id, record, idle, ended, r)
 	return Content{Noted: noted(record), value: value}, o, err
 }
 
@@ -158,17 +175,19 @@ const verifier, created, flags = 22, 35, 36
 func noted(record []byte) bool { return len(record) >= flags && (record[flags-1]-'0')&1 == 1 }
 
 // verify tells from what was read what became of the session, and renews it if that is due: when a tenth of its
-// idle timeout has passed, so that a read is seldom a write. It does in Go what open.lua does.
-func (s *Store) verify(ctx context.Context, began time.Time, id *ID, record, idleText, ended []byte, r redisconn.Replies) (Outcome, error) {
+// idle timeout has passed, so that a read is seldom a write. It does in Go what open.lua does. If the session is alive and
+// was not renewed, rest is how long it will neither have to be, nor end by itself.
+func (s *Store) verify(ctx context.Context, began time.Time, id *ID, record, idleText, ended []byte, r redisconn.Replies) (o Outcome, rest time.Duration, err error) {
 	if len(record) < flags || string(record[:verifier]) != id.verifier {
 		s.sizes.forget(id.Handle)
 		if record == nil && ended == nil {
-			return Outcome{State: Expired}, nil
+			return Outcome{State: Expired}, 0, nil
 		}
-		return s.renewed(ctx, began, id) // which tells how it ended
+		o, err = s.renewed(ctx, began, id) // which tells how it ended
+		return o, 0, err
 	}
-	bytes, _ := strconv.ParseInt(string(record[flags:]), 10, 64)
-	s.sizes.remember(id.Handle, bytes)
+	size, _ := strconv.ParseInt(string(record[flags:]), 10, 64)
+	s.sizes.remember(id.Handle, size)
 	idle := s.config.Idle.Milliseconds()
 	if record[flags-1] >= '4' { // it has an idle timeout of its own
 		if own, err := strconv.ParseFloat(string(idleText), 64); err == nil && own >= 1000 && own <= float64(LongestIdle.Milliseconds()) {
@@ -180,20 +199,22 @@ func (s *Store) verify(ctx context.Context, began time.Time, id *ID, record, idl
 		since, _ := strconv.ParseInt(string(record[verifier:created]), 10, 64)
 		left := since + absolute - serverTime(r[2])
 		if left <= 0 {
-			return s.renewed(ctx, began, id) // which deletes it
+			o, err = s.renewed(ctx, began, id) // which deletes it
+			return o, 0, err
 		}
 		lasts = min(idle, left)
 	}
 	left, _ := r[1].Number()
-	if left >= 0 && lasts-left <= idle/10 || s.refused.recent() {
-		return Outcome{}, nil
+	spare := idle/10 - (lasts - left)
+	if left >= 0 && spare >= 0 || s.refused.recent() {
+		return Outcome{}, time.Duration(min(spare, idle/10, left, lasts)) * time.Millisecond, nil
 	}
-	o, err := s.renewed(ctx, began, id)
+	o, err = s.renewed(ctx, began, id)
 	if err != nil { // a Redis that refuses to write still answers reads
 		s.refused.note()
-		return Outcome{}, nil
+		return Outcome{}, 0, nil
 	}
-	return o, nil
+	return o, 0, nil
 }
 
 // A moment is when something happened last.

@@ -29,6 +29,12 @@ type Config struct {
 	Absolute                time.Duration // 0 for none
 	MaxSessionBytes         int
 	MaxSessionsPerUser      int // 0 for any number
+
+	// CacheFor is how old a session may be that is read from memory; 0 if none is. CacheBytes bounds that memory.
+	// CacheRefused is told that Redis doesn't let it be.
+	CacheFor     time.Duration
+	CacheBytes   int
+	CacheRefused func(error)
 }
 
 // A Store is the sessions of one application. It may be used by many goroutines.
@@ -47,6 +53,7 @@ type Store struct {
 
 	sizes   sizes  // of large sessions
 	refused moment // when a renewal failed
+	cache   *cache // of sessions; nil if none are kept
 }
 
 const (
@@ -124,6 +131,9 @@ func New(client redisconn.Client, c Config) *Store {
 		*load.into = redisconn.NewScript(source.String(), load.repeatable)
 		s.files[(*load.into).Hash()] = load.files
 	}
+	if c.CacheFor > 0 {
+		s.cache = newCache(client, c)
+	}
 	return s
 }
 
@@ -173,9 +183,17 @@ func (s *Store) on(script *redisconn.Script, id *ID, n int) *redisconn.Command {
 	return c
 }
 
-// run carries out a command and tells the outcome from the reply. The reply is for the caller to read if the
-// session is Alive.
+// run carries out a command that may change a session. When it is done, or has failed, this process's memory of the
+// session is gone.
 func (s *Store) run(ctx context.Context, began time.Time, c *redisconn.Command) (redisconn.Reply, Outcome, error) {
+	r, o, err := s.ask(ctx, began, c)
+	s.cache.forgetKey(c.Key())
+	return r, o, err
+}
+
+// ask carries out a command and tells the outcome from the reply. The reply is for the caller to read if the
+// session is Alive.
+func (s *Store) ask(ctx context.Context, began time.Time, c *redisconn.Command) (redisconn.Reply, Outcome, error) {
 	r, err := s.redis.Do(ctx, began, c)
 	if err != nil {
 		return redisconn.Reply{}, Outcome{}, s.located(mapped(err))

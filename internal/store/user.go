@@ -92,6 +92,9 @@ func (s *Store) Login(ctx context.Context, began time.Time, id *ID, fresh bool, 
 		c.Bytes(f.Value)
 	}
 	r, o, err := s.run(ctx, began, c)
+	if s.config.MaxSessionsPerUser > 0 && !s.config.Cluster { // it may have ended others
+		s.cache.forgetUser(b.User)
+	}
 	if err != nil || o.State != Alive {
 		return 0, o, err
 	}
@@ -237,6 +240,11 @@ func (s *Store) look(ctx context.Context, began time.Time, user string, handles 
 			c.String(user)
 			c.Flag(end)
 			r, _, failure := s.run(ctx, began, c)
+			if end {
+				for _, key := range keys {
+					s.cache.forgetKey(key)
+				}
+			}
 			items, _ := r.List()
 			mu.Lock()
 			defer mu.Unlock()
