@@ -95,13 +95,7 @@ func checkRedis(s *RedisSettings, fault *faults) redisTarget {
 		fault.when(target.Network == "unix" && s.TLS.ServerName == "" && !s.TLS.InsecureSkipVerify,
 			"Redis.TLS has no ServerName, and Redis.URL no host; set the name that the server's certificate is for")
 	}
-	fault.addresses("Redis.Sentinel.Addresses", s.Sentinel.Addresses)
-	fault.when(s.Sentinel.Master == "" && len(s.Sentinel.Addresses) > 0, "Redis.Sentinel.Master is empty; use the name that the sentinels' configuration gives the master")
-	if s.Sentinel.Master != "" {
-		fault.when(len(s.Sentinel.Addresses) == 0, "Redis.Sentinel.Addresses is empty; name at least one sentinel, as host:port")
-		fault.when(len(s.Cluster) > 0, "Redis.Sentinel and Redis.Cluster are both set; use one: a cluster has no sentinels")
-		fault.when(target.Network == "unix" || target.named, "Redis.URL names a server, and Redis.Sentinel a master; put only user, password, scheme and database into the URL, as in rediss://user:password@/0")
-	}
+	checkSentinel(s, target, fault)
 	if len(s.Cluster) > 0 {
 		checkCluster(s, target, fault)
 		return target
@@ -121,6 +115,24 @@ func checkRedis(s *RedisSettings, fault *faults) redisTarget {
 	fault.when(target.Database < 0, "Redis.DBSessions is negative; use the number of a database, 0 or greater")
 	fault.when(target.Other < 0, "Redis.DBNotifications is negative; use the number of a database, 0 or greater")
 	return target
+}
+
+func checkSentinel(s *RedisSettings, target redisTarget, fault *faults) {
+	n := &s.Sentinel
+	others := len(n.Addresses) > 0 || n.User != "" || n.Password != "" || n.TLS != nil
+	if n.Master == "" {
+		fault.when(others, "Redis.Sentinel.Master is empty, and other settings of Redis.Sentinel are not; use the name that the sentinels' configuration gives the master")
+		return
+	}
+	fault.when(len(n.Addresses) == 0, "Redis.Sentinel.Addresses is empty; name at least one sentinel, better all, as host:port")
+	fault.addresses("Redis.Sentinel.Addresses", n.Addresses)
+	fault.when(n.User != "" && n.Password == "", "Redis.Sentinel.User is set, and Redis.Sentinel.Password is not; set both, or only the password if the sentinels have no users")
+	if len(s.Cluster) > 0 {
+		fault.when(true, "Redis.Sentinel and Redis.Cluster are both set; use one: a cluster has no sentinels")
+		return
+	}
+	fault.when(target.Network == "unix" || target.named,
+		"Redis.URL names a server, and Redis.Sentinel.Master another way to it; put only user, password, scheme and database into the URL, as in rediss://user:password@/0")
 }
 
 func checkCluster(s *RedisSettings, target redisTarget, fault *faults) {

@@ -126,6 +126,9 @@ func (s *silence) newApp(settings pycket.Settings) (*pycket.App, error) {
 	}
 	s.hide("secret", settings.Secrets...)
 	s.password(settings.Redis.URL)
+	if of := settings.Redis.Sentinel.Password; of != "" {
+		s.hide("password", of)
+	}
 	if settings.Logger != nil {
 		all := slog.NewTextHandler(s, &slog.HandlerOptions{Level: slog.Level(math.MinInt), ReplaceAttr: untimed})
 		settings.Logger = slog.New(slog.NewMultiHandler(settings.Logger.Handler(), all))

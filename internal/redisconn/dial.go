@@ -101,20 +101,24 @@ func (t Target) greet(c *conn, deadline time.Time) error {
 	return errors.Unwrap(broken) // no command of a caller was sent
 }
 
-// checkMaster returns an error unless the server is a master. (The reply to ROLE is a nested list.)
+// checkMaster returns an error unless the server is a master. HELLO says so to every user, whatever its rights.
 func checkMaster(c *conn, deadline time.Time) error {
-	info := NewCommand("", 2, "INFO")
-	info.String("replication")
-	r, broken := c.carryOut(deadline, info)
-	switch {
-	case broken != nil:
-		return errors.Unwrap(broken)
-	case r[0].kind == '-':
-		return redis.Error(r[0].text)
-	case !bytes.Contains(r[0].text, []byte("role:master")):
-		return errReplica
+	if err := c.write(deadline, 0, NewCommand("", 1, "HELLO").wire); err != nil {
+		return err
 	}
-	return nil
+	// redigo reads the reply, since it knows lists in lists.
+	about, err := redis.Values(redis.ReceiveWithTimeout(c.Conn, time.Until(deadline)))
+	if c.readUntil = (time.Time{}); err != nil {
+		return withoutArgs(err)
+	}
+	for i := 0; i+1 < len(about); i += 2 {
+		if name, _ := redis.String(about[i], nil); name == "role" {
+			if role, _ := redis.String(about[i+1], nil); role == "master" {
+				return nil
+			}
+		}
+	}
+	return errReplica
 }
 
 var errReplica = errors.New("the server is a replica, and the sentinels take it for the master")

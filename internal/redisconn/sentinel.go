@@ -4,7 +4,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -12,20 +15,27 @@ import (
 	"github.com/gomodule/redigo/redis"
 )
 
-// Sentinels know which server of a group is its master. The master is asked for again whenever a connection is made, and
-// once a second while there are any: a master that has been replaced may go on answering those who don't know.
+// Sentinels know which server of a group is its master. They are asked whenever a connection is made, and once a second
+// from the first on: a master that has been replaced may go on answering those who don't know.
 type Sentinels struct {
-	group     string
-	addresses []string
-	target    Target // of the sentinels
-	timeout   time.Duration
-	server    *Server
+	group   string
+	all     []*sentinel
+	timeout time.Duration
+	server  *Server
 
 	mu     sync.Mutex
 	epoch  int64  // of the newest configuration that was heard of
-	master string // in that configuration, "" if none was
+	master string // in that configuration, "" if none was heard of
 	stop   context.CancelFunc
-	ended  chan struct{} // closed when nothing watches; nil if nothing has yet
+	ended  chan struct{}  // closed when nothing watches; nil if nothing has yet
+	asking sync.WaitGroup // goroutines that ask one sentinel
+}
+
+// A sentinel is one of them, and the connection on which it was asked last.
+type sentinel struct {
+	Target
+	mu   sync.Mutex
+	idle *conn // nil if there is none
 }
 
 const (
@@ -39,20 +49,34 @@ const (
 // NewSentinels returns the sentinels at addresses, which watch the group of that name. Target has their user, password
 // and TLS. timeout is that of the Server whose connections Dial makes. It dials nothing.
 func NewSentinels(group string, addresses []string, target Target, timeout time.Duration) *Sentinels {
-	return &Sentinels{group: group, addresses: addresses, target: target, timeout: timeout}
+	s := &Sentinels{group: group, timeout: timeout}
+	for _, address := range addresses {
+		target.Network, target.Address = "tcp", address
+		s.all = append(s.all, &sentinel{Target: target})
+	}
+	return s
 }
 
-// Dial connects to the master, as target says. While there is none, it tries again until the context's deadline.
+// Dial connects to the master, as target says. While there is none, it tries again until the context ends, or for the timeout.
 func (s *Sentinels) Dial(ctx context.Context, target Target) (redis.Conn, error) {
 	s.watch()
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		deadline = time.Now().Add(s.timeout)
-	}
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	deadline, _ := ctx.Deadline()
+	var why error
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		c, err := s.try(ctx, target)
-		if err == nil || adviceFor(err) != "" || !sleep(ctx, pause, deadline) {
-			return c, err
+		if why == nil || !timedOut(err) { // the last attempt may have too little time to say more
+			why = err
+		}
+		switch {
+		case err == nil:
+			return c, nil
+		case adviceFor(err) != "": // waiting does not help
+			return nil, err
+		case !sleep(ctx, pause, deadline):
+			<-ctx.Done() // then calls with more time get another attempt, and no others
+			return nil, fmt.Errorf("%w: %w", os.ErrDeadlineExceeded, why)
 		}
 	}
 }
@@ -80,90 +104,149 @@ func (s *Sentinels) Check(c redis.Conn, since time.Time) error {
 	return CheckIdle(c, since)
 }
 
-// find returns the address of the master. It asks all sentinels at once and believes the one with the newest
-// configuration, since one that is cut off from the others does not hear of a failover.
+// An answer is what a sentinel has said: the master's address, and the epoch of the configuration that it knows.
+type answer struct {
+	address string
+	epoch   int64
+	err     error
+}
+
+// find returns the address of the master. It asks all sentinels at once.
 func (s *Sentinels) find(ctx context.Context) (master string, err error) {
-	type answer struct {
-		address string
-		epoch   int64
-		err     error
+	answers := make(chan answer, len(s.all))
+	for _, one := range s.all {
+		s.asking.Go(func() {
+			a, err := one.ask(ctx, s.group)
+			if a.err = err; err != nil {
+				a.err = &sentinelError{one.Address, err}
+			}
+			answers <- a
+		})
 	}
-	answers := make(chan answer, len(s.addresses))
-	for _, address := range s.addresses {
-		go func() {
-			master, epoch, err := s.ask(ctx, address)
-			answers <- answer{master, epoch, err}
-		}()
-	}
-	newest := answer{epoch: -1}
+	var heard []answer
 	var enough <-chan time.Time
-	for range s.addresses {
+	for waiting := len(s.all); waiting > 0; waiting-- {
 		select {
 		case a := <-answers:
 			if a.err != nil {
-				err = cmp.Or(err, a.err)
+				if err == nil || adviceFor(err) == "" && adviceFor(a.err) != "" {
+					err = a.err
+				}
 				continue
 			}
-			if a.epoch > newest.epoch {
-				newest = a
-			}
+			heard = append(heard, a)
 			if enough == nil {
 				enough = time.After(laterAnswers)
 			}
 			continue
 		case <-enough:
 		case <-ctx.Done():
-			err = cmp.Or(err, ctx.Err())
+			if err == nil {
+				err = ctx.Err()
+			}
 		}
 		break
 	}
+	if len(heard) == 0 {
+		return "", fmt.Errorf("%w: %w", errNoSentinel, err)
+	}
+	master = s.believe(heard)
+	s.server.lane.leave(master)
+	return master, nil
+}
+
+var errNoSentinel = errors.New("none of the sentinels in Redis.Sentinel.Addresses knows the master")
+
+// believe returns the master of the newest configuration that was ever heard of: a sentinel that is cut off from the
+// others does not hear of a failover. A configuration that no sentinel has any more was taken back, as by SENTINEL REMOVE
+// and MONITOR.
+func (s *Sentinels) believe(heard []answer) (master string) {
+	newest := slices.MaxFunc(heard, func(a, b answer) int { return cmp.Compare(a.epoch, b.epoch) })
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if newest.epoch >= s.epoch && newest.address != "" {
+	same := slices.ContainsFunc(heard, func(a answer) bool { return a.epoch == s.epoch && a.address == s.master })
+	switch {
+	case s.master == "", newest.epoch > s.epoch, newest.epoch == s.epoch && !same, len(heard) == len(s.all) && !same:
 		s.epoch, s.master = newest.epoch, newest.address
 	}
-	if newest.epoch < 0 {
-		return "", errors.Join(errNoSentinel, err)
-	}
-	return s.master, nil
+	return s.master
 }
 
-var errNoSentinel = errors.New("no sentinel knows the master")
-
-// ask asks one sentinel for the master and the epoch of the configuration that it is in.
-func (s *Sentinels) ask(ctx context.Context, address string) (master string, epoch int64, err error) {
-	target := s.target
-	target.Network, target.Address = "tcp", address
-	opened, err := target.Dial(ctx)
+// ask asks the sentinel for the master. The epoch comes first: the sentinel that carries out a failover knows the new
+// master before SENTINEL MASTER names it.
+func (s *sentinel) ask(ctx context.Context, group string) (a answer, err error) {
+	c, err := s.connection(ctx)
 	if err != nil {
-		return "", 0, err
+		return a, err
 	}
-	defer opened.Close()
-	c := NewCommand("", 3, "SENTINEL")
-	c.String("MASTER")
-	c.String(s.group)
+	interrupt := context.AfterFunc(ctx, func() { c.Close() })
+	command := NewCommand("", 3, "SENTINEL")
+	command.String("MASTER")
+	command.String(group)
+	command.Then(3, "SENTINEL")
+	command.String("GET-MASTER-ADDR-BY-NAME")
+	command.String(group)
 	deadline, _ := ctx.Deadline()
-	r, err := opened.(*conn).carryOut(deadline, c)
-	if err != nil {
-		return "", 0, err
+	r, broken := c.carryOut(deadline, command)
+	switch {
+	case !interrupt():
+		return a, ctx.Err()
+	case broken != nil:
+		return a, errors.Unwrap(broken)
 	}
-	if r[0].kind == '-' {
-		return "", 0, redis.Error(r[0].text)
+	s.keep(c)
+	for i := range command.replies {
+		if r[i].kind == '-' {
+			return a, withoutArgs(redis.Error(r[i].text))
+		}
 	}
-	said := map[string]string{}
-	items, _ := r[0].List()
-	for name, ok := items.Next(); ok; name, ok = items.Next() {
-		value, _ := items.Next()
-		said[string(name)] = string(value)
+	about, _ := r[0].List()
+	for name, ok := about.Next(); ok; name, ok = about.Next() {
+		value, _ := about.Next()
+		if string(name) == "config-epoch" {
+			a.epoch, err = strconv.ParseInt(string(value), 10, 64)
+		}
 	}
-	if said["ip"] == "" || said["port"] == "" {
-		return "", 0, errProtocol
+	at, _ := r[1].List()
+	host, _ := at.Next()
+	port, _ := at.Next()
+	if err != nil || len(host) == 0 || len(port) == 0 {
+		return a, errProtocol
 	}
-	epoch, err = strconv.ParseInt(said["config-epoch"], 10, 64)
-	return net.JoinHostPort(said["ip"], said["port"]), epoch, err
+	a.address = net.JoinHostPort(string(host), string(port))
+	return a, nil
 }
 
-// watch looks for another master until close, and makes the server's shared connection leave the old one.
+// connection returns the idle connection, or a new one.
+func (s *sentinel) connection(ctx context.Context) (*conn, error) {
+	s.mu.Lock()
+	c := s.idle
+	s.idle = nil
+	s.mu.Unlock()
+	if c != nil {
+		if c.usable() {
+			return c, nil
+		}
+		c.Close()
+	}
+	opened, err := s.Dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return opened.(*conn), nil
+}
+
+// keep keeps a connection for the next question, nil for none, and closes the one that it kept.
+func (s *sentinel) keep(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.idle != nil {
+		s.idle.Close()
+	}
+	s.idle = c
+}
+
+// watch looks for another master until close.
 func (s *Sentinels) watch() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -177,25 +260,24 @@ func (s *Sentinels) watch() {
 		defer close(s.ended)
 		for ctx.Err() == nil {
 			limited, cancel := context.WithTimeout(ctx, betweenLooks)
-			if master, err := s.find(limited); err == nil {
-				s.server.lane.leave(master)
-			}
+			s.find(limited) // which makes the shared connection leave a server that is not the master
 			<-limited.Done()
 			cancel()
 		}
 	}()
 }
 
+// close ends what the sentinels were asked for. Nothing may Dial any more.
 func (s *Sentinels) close() {
 	s.mu.Lock()
 	ended := s.ended
-	if ended == nil { // and nothing is to watch from now on
-		ended = make(chan struct{})
-		close(ended)
-		s.ended = ended
-	} else {
-		s.stop()
-	}
 	s.mu.Unlock()
-	<-ended
+	if ended != nil {
+		s.stop()
+		<-ended
+	}
+	s.asking.Wait()
+	for _, one := range s.all {
+		one.keep(nil)
+	}
 }

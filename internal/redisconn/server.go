@@ -235,10 +235,10 @@ func (s *Server) Probes(context.Context, time.Time) ([]Probe, error) {
 
 // Close implements [Client].
 func (s *Server) Close() error {
+	s.tracker.close()
+	s.lane.close()
 	if s.sentinels != nil {
 		s.sentinels.close()
 	}
-	s.tracker.close()
-	s.lane.close()
 	return s.pool.Close()
 }
