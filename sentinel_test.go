@@ -101,8 +101,10 @@ func failOver(t *testing.T, site *site, old *redistest.Server, writers []*writer
 		}
 	}
 	await("the load", func() bool { return count.Load() > 200 })
+	began := time.Now()
 	fail()
 	await("another master", replaced)
+	elected := time.Since(began)
 	before := count.Load()
 	await("service", func() bool { return count.Load() > before+200 })
 	cancel()
@@ -116,7 +118,7 @@ func failOver(t *testing.T, site *site, old *redistest.Server, writers []*writer
 		failed += w.failed
 		pause = max(pause, w.pause)
 	}
-	t.Logf("without service for %v; of %d acknowledged writes %d are lost, %d were not confirmed, %d failed", pause.Round(time.Millisecond), acknowledged, lost, unconfirmed, failed)
+	t.Logf("another master after %v, without service for %v; of %d acknowledged writes %d are lost, %d were not confirmed, %d failed", elected.Round(time.Millisecond), pause.Round(time.Millisecond), acknowledged, lost, unconfirmed, failed)
 	return lost
 }
 

@@ -15,20 +15,22 @@ import (
 	"github.com/gomodule/redigo/redis"
 )
 
-// Sentinels know which server of a group is its master. They are asked whenever a connection is made, and once a second
-// from the first on: a master that has been replaced may go on answering those who don't know.
+// Sentinels know which server of a group is its master. They are asked whenever a connection is made, and again and again
+// from the first on: a master that has been replaced may go on answering those who don't know, or hang.
 type Sentinels struct {
 	group   string
 	all     []*sentinel
 	timeout time.Duration
 	server  *Server
 
+	stopping context.Context
+	stop     context.CancelFunc
+	watching sync.Once
+	running  sync.WaitGroup // goroutines that watch, or ask one sentinel
+
 	mu     sync.Mutex
 	epoch  int64  // of the newest configuration that was heard of
 	master string // in that configuration, "" if none was heard of
-	stop   context.CancelFunc
-	ended  chan struct{}  // closed when nothing watches; nil if nothing has yet
-	asking sync.WaitGroup // goroutines that ask one sentinel
 }
 
 // A sentinel is one of them, and the connection on which it was asked last.
@@ -40,16 +42,18 @@ type sentinel struct {
 
 const (
 	// betweenLooks is how often the master is asked for.
-	betweenLooks = time.Second
+	betweenLooks = 250 * time.Millisecond
 
-	// laterAnswers is how long the other sentinels have to answer after the first.
-	laterAnswers = 50 * time.Millisecond
+	// firstAnswer is how long a sentinel has to answer, and laterAnswers how long the others have after one has.
+	firstAnswer  = time.Second
+	laterAnswers = 100 * time.Millisecond
 )
 
 // NewSentinels returns the sentinels at addresses, which watch the group of that name. Target has their user, password
 // and TLS. timeout is that of the Server whose connections Dial makes. It dials nothing.
 func NewSentinels(group string, addresses []string, target Target, timeout time.Duration) *Sentinels {
 	s := &Sentinels{group: group, timeout: timeout}
+	s.stopping, s.stop = context.WithCancel(context.Background())
 	for _, address := range addresses {
 		target.Network, target.Address = "tcp", address
 		s.all = append(s.all, &sentinel{Target: target})
@@ -59,7 +63,7 @@ func NewSentinels(group string, addresses []string, target Target, timeout time.
 
 // Dial connects to the master, as target says. While there is none, it tries again until the context ends, or for the timeout.
 func (s *Sentinels) Dial(ctx context.Context, target Target) (redis.Conn, error) {
-	s.watch()
+	s.watching.Do(func() { s.running.Go(s.watch) })
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	deadline, _ := ctx.Deadline()
@@ -115,7 +119,9 @@ type answer struct {
 func (s *Sentinels) find(ctx context.Context) (master string, err error) {
 	answers := make(chan answer, len(s.all))
 	for _, one := range s.all {
-		s.asking.Go(func() {
+		s.running.Go(func() {
+			ctx, cancel := context.WithTimeout(s.stopping, firstAnswer)
+			defer cancel()
 			a, err := one.ask(ctx, s.group)
 			if a.err = err; err != nil {
 				a.err = &sentinelError{one.Address, err}
@@ -246,37 +252,23 @@ func (s *sentinel) keep(c *conn) {
 	s.idle = c
 }
 
-// watch looks for another master until close.
+// watch looks for another master until close. To find one makes the shared connection leave the old.
 func (s *Sentinels) watch() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ended != nil {
-		return
-	}
-	var ctx context.Context
-	ctx, s.stop = context.WithCancel(context.Background())
-	s.ended = make(chan struct{})
-	go func() {
-		defer close(s.ended)
-		for ctx.Err() == nil {
-			limited, cancel := context.WithTimeout(ctx, betweenLooks)
-			s.find(limited) // which makes the shared connection leave a server that is not the master
-			<-limited.Done()
-			cancel()
+	for tick := time.NewTicker(betweenLooks); ; {
+		s.find(s.stopping)
+		select {
+		case <-tick.C:
+		case <-s.stopping.Done():
+			tick.Stop()
+			return
 		}
-	}()
+	}
 }
 
-// close ends what the sentinels were asked for. Nothing may Dial any more.
+// close ends what was begun. Nothing may Dial any more.
 func (s *Sentinels) close() {
-	s.mu.Lock()
-	ended := s.ended
-	s.mu.Unlock()
-	if ended != nil {
-		s.stop()
-		<-ended
-	}
-	s.asking.Wait()
+	s.stop()
+	s.running.Wait()
 	for _, one := range s.all {
 		one.keep(nil)
 	}
