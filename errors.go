@@ -37,7 +37,14 @@ var (
 	// caller's that ends earlier is no outage: the error is then context.Canceled or context.DeadlineExceeded instead.
 	ErrUnavailable = store.ErrUnavailable
 
-	// ErrMisconfigured is returned, together with ErrUnavailable, when Redis is there but set up so that pycket can't
+	// ErrNotReplicated is returned when a write was carried out, and fewer replicas than RedisSettings.WaitReplicas have
+	// confirmed within RedisSettings.Timeout that they have it: if the master fails now, it may be lost. All goes on as
+	// if the write had returned nil: what is returned besides is right, the cookie is set, and the request reads what it
+	// has written. A Lookup of a notification may return it with true, and Drain with messages: they have been taken out,
+	// and might be handed out again after a failover.
+	ErrNotReplicated = store.ErrNotReplicated
+
+	// ErrMisconfigured is returned, together with ErrUnavailable or ErrNotReplicated, when Redis is there but set up so that pycket can't
 	// work with it: password, rights, TLS, database. Waiting does not help; the message says what does.
 	ErrMisconfigured = store.ErrMisconfigured
 

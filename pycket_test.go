@@ -198,6 +198,8 @@ func badSettings() (list []badSetting) {
 
 	redis("timeout", "Timeout", func(r *pycket.RedisSettings) { r.Timeout = -1 }, "Redis.Timeout is -1ns", "use a positive duration")
 	redis("connections", "MaxConnections", func(r *pycket.RedisSettings) { r.MaxConnections = -1 }, "Redis.MaxConnections is -1", "use a positive number")
+	redis("replicas", "WaitReplicas", func(r *pycket.RedisSettings) { r.WaitReplicas = -1 }, "Redis.WaitReplicas is -1", "use the number of replicas")
+	redis("replicas, one connection", "MaxConnections WaitReplicas alone", func(r *pycket.RedisSettings) { r.MaxConnections, r.WaitReplicas = 1, 1 }, "Redis.WaitReplicas is set, and Redis.MaxConnections 1", "2 or more")
 	for rawURL, test := range map[string][]string{
 		"http://HUSH@localhost":      {"URL", `Redis.URL has the scheme "http"`, "use redis://"},
 		"localhost:6379":             {"URL", `Redis.URL has the scheme "localhost"`, "use redis://"},

@@ -54,6 +54,12 @@ type RedisSettings struct {
 	// for it if all are in use.
 	MaxConnections int
 
+	// WaitReplicas is how many replicas must have a write before it returns, in a cluster those of its server. What Redis
+	// has and they don't confirm within Timeout returns ErrNotReplicated. 0 means that a write returns when Redis itself
+	// has it: then the last writes before a failover may be lost. A number takes longer, and every write takes a
+	// connection to itself: see MaxConnections.
+	WaitReplicas int
+
 	// Timeout bounds every operation, waiting and dialing included. For operations on all sessions of a user it applies
 	// to each batch of 1,000. 0 means 3 seconds.
 	Timeout time.Duration
@@ -85,6 +91,9 @@ const (
 func checkRedis(s *RedisSettings, fault *faults) redisTarget {
 	fault.when(s.Timeout < 0, "Redis.Timeout is %v; use a positive duration, or 0 for %v", s.Timeout, defaultTimeout)
 	fault.when(s.MaxConnections < 0, "Redis.MaxConnections is %d; use a positive number, or 0 for %d", s.MaxConnections, defaultMaxConnections)
+	fault.when(s.WaitReplicas < 0, "Redis.WaitReplicas is %d; use the number of replicas that must have a write, or 0 to wait for none", s.WaitReplicas)
+	fault.when(s.WaitReplicas > 0 && s.MaxConnections == 1 && len(s.Cluster) == 0,
+		"Redis.WaitReplicas is set, and Redis.MaxConnections 1; use 2 or more, since a write that waits takes a connection to itself")
 	s.Timeout = cmp.Or(s.Timeout, defaultTimeout)
 	s.MaxConnections = cmp.Or(s.MaxConnections, defaultMaxConnections)
 	target, err := parseRedisURL(s.URL)

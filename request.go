@@ -1,6 +1,7 @@
 package pycket
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -165,6 +166,8 @@ type operation struct {
 	done   bool // it has found the session alive
 	err    error
 	sealed []store.Field // as they were last tried
+
+	unconfirmed error // ErrNotReplicated: the operation is done, and returns this
 }
 
 // begin begins an operation. Its time counts from before it has the lock.
@@ -288,7 +291,7 @@ func (op *operation) heard(o store.Outcome, err error) {
 		op.err = op.explain(err)
 		return
 	}
-	op.done = op.settle(o)
+	op.done, op.unconfirmed = op.settle(o), o.Unconfirmed
 }
 
 // maxTries bounds how often a write is tried: once for each cookie, whose sessions may all have ended, and then under a
@@ -324,6 +327,7 @@ func (op *operation) wrote(o store.Outcome, err error) {
 		op.err = op.explain(err)
 		return
 	}
+	op.unconfirmed = o.Unconfirmed
 	if op.done = o.State != store.Taken && op.settle(o); op.done && op.fresh {
 		op.cookie, op.before = setCookie, false
 		op.snapshot = snapshot{whole: true}
@@ -377,7 +381,7 @@ func (op *operation) rotate() error {
 			op.rotated(next)
 		}
 	}
-	return op.gone() // without a session there is nothing to do: the first write makes a new id anyway
+	return op.result() // without a session there is nothing to do: the first write makes a new id anyway
 }
 
 // rotation returns the id for a rotation: the same again if this request was not told what became of the last.
@@ -413,6 +417,7 @@ func (op *operation) destroy() error {
 			return op.explain(err)
 		case op.settle(o):
 			op.destroyed()
+			return o.Unconfirmed
 		case op.state == ended && o.State == store.Rotated: // it lives on, and this request can't end it
 			return ErrGone
 		}
@@ -428,6 +433,9 @@ func (op *operation) gone() error {
 	}
 	return op.err
 }
+
+// result is gone for an operation that has nothing more to do.
+func (op *operation) result() error { return cmp.Or(op.gone(), op.unconfirmed) }
 
 // A snapshot is what a request has read of its session, and what it has written since.
 type snapshot struct {

@@ -98,7 +98,7 @@ func (s *silence) made(err, unnamed error) {
 }
 
 var sentinels = []error{
-	pycket.ErrNotBound, pycket.ErrNoApp, pycket.ErrGone, pycket.ErrHeadersSent, pycket.ErrTooLarge, pycket.ErrUnavailable, pycket.ErrCorrupt, pycket.ErrReserved, pycket.ErrMisconfigured,
+	pycket.ErrNotBound, pycket.ErrNoApp, pycket.ErrGone, pycket.ErrHeadersSent, pycket.ErrTooLarge, pycket.ErrUnavailable, pycket.ErrCorrupt, pycket.ErrReserved, pycket.ErrMisconfigured, pycket.ErrNotReplicated,
 }
 
 // Write takes note of a line of a log.

@@ -17,12 +17,16 @@ var (
 	// ErrUnavailable means that Redis can't be reached, does not answer in time, or can't carry out the command.
 	ErrUnavailable = errors.New("redis is unavailable")
 
-	// ErrMisconfigured comes with ErrUnavailable if Redis answers, and its configuration, or the application's, must
+	// ErrMisconfigured comes with ErrUnavailable or ErrNotReplicated if Redis answers, and its configuration, or the application's, must
 	// change.
 	ErrMisconfigured = errors.New("redis is misconfigured")
 
 	// ErrWrongType means that a key holds a value of another Redis type.
 	ErrWrongType = errors.New("the key holds a value of another Redis type")
+
+	// ErrNotReplicated means that a command was carried out, and fewer replicas than it asked for have said in time that
+	// they have what it has written: see [Command.Replicate]. The reply is there.
+	ErrNotReplicated = errors.New("redis has carried out the write, and too few replicas have confirmed it in time")
 
 	errClosed   = errors.New("the connections are closed")
 	errProtocol = errors.New("redis: the reply is malformed")
@@ -46,6 +50,15 @@ func unavailable(cause error) error {
 // errOwnLimit is the cause of contexts that end with the timeout, not by the caller.
 var errOwnLimit = errors.New("the timeout has passed")
 
+// unconfirmed is the error of a command that was carried out, and whose WAIT was refused.
+func unconfirmed(refused redis.Error) error {
+	err := withoutArgs(refused)
+	if advice := adviceFor(err); advice != "" {
+		return fmt.Errorf("%w: %w: %w; %s", ErrNotReplicated, ErrMisconfigured, err, advice)
+	}
+	return fmt.Errorf("%w: %w", ErrNotReplicated, err)
+}
+
 // failure marks an error as ErrUnavailable, unless it is that of the caller's context: then Redis is not to blame.
 func failure(ctx context.Context, err error) error {
 	if ended := ctx.Err(); ended != nil && errors.Is(err, ended) && context.Cause(ctx) != errOwnLimit {
@@ -58,6 +71,9 @@ func failure(ctx context.Context, err error) error {
 func (c *Command) outcome(ctx context.Context, r *Replies, err error) error {
 	if err == nil {
 		return r.err(c.replies)
+	}
+	if errors.Is(err, ErrNotReplicated) {
+		return err
 	}
 	if errors.As(err, new(*brokenError)) && !c.repeatable {
 		err = fmt.Errorf("the command may have been carried out: %w", err)

@@ -17,7 +17,8 @@ import (
 // The commands of many callers share one connection, the lane. They are written together and answered in order, which
 // saves both sides most of their system calls. A command that is large, and would keep the others waiting, gets a
 // connection from the pool to itself, and so does one on a key that had a large command or reply before, unless this
-// command is known to have small ones.
+// command is known to have small ones. One that waits for replicas does too: WAIT is for what its own connection has
+// written, and holds up whatever is behind it.
 type Server struct {
 	address string
 	pool    *redis.Pool
@@ -84,7 +85,7 @@ func (s *Server) do(ctx context.Context, began time.Time, c *Command) (Replies, 
 	}
 	try := s.lane.do
 	key, kind := c.marks()
-	alone := cap(s.slots) > 0 && (len(c.wire) > largeCommand || s.large.has(key) && !s.small.has(kind))
+	alone := cap(s.slots) > 0 && (c.replicas > 0 || len(c.wire) > largeCommand || s.large.has(key) && !s.small.has(kind))
 	if alone {
 		try = s.doAlone
 	}
@@ -99,7 +100,7 @@ func (s *Server) do(ctx context.Context, began time.Time, c *Command) (Replies, 
 	case max(r.size(), len(c.wire)) > largeCommand:
 		s.large.add(key)
 		s.small.remove(kind)
-	case alone && err == nil && r.err(c.replies) == nil:
+	case alone && c.replicas == 0 && err == nil && r.err(c.replies) == nil:
 		s.small.add(kind)
 	}
 	if c.sent != nil && err == nil && s.tracker != nil && !c.sent.pairing.valid() {
@@ -154,6 +155,9 @@ func (s *Server) doAsking(ctx context.Context, deadline time.Time, c *Command) (
 func (s *Server) doAlone(ctx context.Context, _, deadline time.Time, c *Command) (Replies, error) {
 	if err := s.lane.enter(); err != nil {
 		return Replies{}, err
+	}
+	if own, ok := ctx.Deadline(); ok && c.replicas > 0 && own.Before(deadline) {
+		deadline = own // by which WAIT must have ended
 	}
 	var begun atomic.Bool // or abandoned by the caller
 	var r Replies
