@@ -498,7 +498,7 @@ func TestCacheFailover(t *testing.T) {
 			there := newBrowser(t, other.URL).with(b.cookie())
 			there.must("get:a") // it learns where the servers are
 			site.remembers(b)
-			awaitReplica(t, master, keyOf(idOf(t, b.cookie())))
+			awaitReplicas(t, master, keyOf(idOf(t, b.cookie())), 1)
 			switch how {
 			case "planned":
 				server.Nodes()[3].Do(0, "CLUSTER", "FAILOVER")

@@ -169,7 +169,7 @@ func testFailover(t *testing.T, signal syscall.Signal) {
 		}
 	}
 	onDead, elsewhere := on(true), on(false)
-	awaitReplica(t, master, keyOf(idOf(t, onDead.cookie())))
+	awaitReplicas(t, master, keyOf(idOf(t, onDead.cookie())), 1)
 	master.Signal(signal)
 	failures := 0
 	for took := false; !took; {
@@ -190,9 +190,9 @@ func testFailover(t *testing.T, signal syscall.Signal) {
 	onDead.want([]outcome{{Value: "kept"}, {}, {Value: "after"}, {}}, "get:a", "set:a:after", "get:a", "login:ann")
 }
 
-// awaitReplica waits until a replica has all that a master has: only that can survive it. WAIT is for what its own
+// awaitReplicas waits until so many replicas have all that a master has: only that can survive it. WAIT is for what its own
 // connection has written, so something is written first, beside a key of the master's.
-func awaitReplica(t *testing.T, master *redistest.Server, key string) {
+func awaitReplicas(t *testing.T, master *redistest.Server, key string, replicas int) {
 	t.Helper()
 	c, err := redis.Dial("tcp", master.Addr)
 	if err != nil {
@@ -202,7 +202,7 @@ func awaitReplica(t *testing.T, master *redistest.Server, key string) {
 	if _, err := c.Do("PSETEX", key[strings.IndexByte(key, '{'):], 60_000, "x"); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := redis.Int(c.Do("WAIT", 1, 30_000)); n != 1 || err != nil {
+	if n, err := redis.Int(c.Do("WAIT", replicas, 30_000)); n != replicas || err != nil {
 		t.Fatalf("%d replicas have it: %v", n, err)
 	}
 }

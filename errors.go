@@ -37,8 +37,15 @@ var (
 	// context ends earlier, the error is context.Canceled or context.DeadlineExceeded instead.
 	ErrUnavailable = store.ErrUnavailable
 
-	// ErrMisconfigured is returned, together with ErrUnavailable, when Redis answers, but pycket can't work with the way
-	// it is set up: password, rights, TLS, database. Waiting does not help; the message says what does.
+	// ErrNotReplicated is returned when a write was carried out, and fewer replicas than RedisSettings.WaitReplicas have
+	// confirmed within RedisSettings.Timeout that they have it: if the master fails now, it may be lost. All goes on as
+	// if the write had returned nil: what is returned besides is right, the cookie is set, and the request reads what it
+	// has written. A Lookup of a notification may return it with true, and Drain with messages: they have been taken out,
+	// and might be handed out again after a failover.
+	ErrNotReplicated = store.ErrNotReplicated
+
+	// ErrMisconfigured is returned, together with ErrUnavailable or ErrNotReplicated, when Redis answers, but pycket can't
+	// work with the way it is set up: password, rights, TLS, database. Waiting does not help; the message says what does.
 	ErrMisconfigured = store.ErrMisconfigured
 
 	// ErrCorrupt is returned when what is stored can't be read: not into the type that was asked for, not by this codec,

@@ -319,7 +319,7 @@ func errorName(err error) string {
 	for name, sentinel := range map[string]error{
 		"ErrNotBound": pycket.ErrNotBound, "ErrNoApp": pycket.ErrNoApp, "ErrGone": pycket.ErrGone,
 		"ErrHeadersSent": pycket.ErrHeadersSent, "ErrTooLarge": pycket.ErrTooLarge,
-		"ErrUnavailable": pycket.ErrUnavailable, "ErrReserved": pycket.ErrReserved,
+		"ErrUnavailable": pycket.ErrUnavailable, "ErrReserved": pycket.ErrReserved, "ErrNotReplicated": pycket.ErrNotReplicated,
 	} {
 		if errors.Is(err, sentinel) {
 			return name

@@ -1,6 +1,7 @@
 package pycket
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,15 +49,15 @@ var (
 	_ Manager = (*NotificationManager)(nil)
 )
 
-// Get returns a value. If there is none, or on an error, it returns fallback itself, not a copy. A session's value
+// Get returns a value. If there is none, or on an error other than [ErrNotReplicated], it returns fallback itself, not a copy. A session's value
 // comes from the request's snapshot. A notification is taken out: no other request gets it.
 func Get[T any](m Manager, name string, fallback T) (T, error) {
 	var value T
 	found, err := m.Lookup(name, &value)
-	if err != nil || !found {
+	if !found {
 		return fallback, err
 	}
-	return value, nil
+	return value, err
 }
 
 // manager is the part of both managers that finds its request.
@@ -130,7 +131,7 @@ func (m *manager) set(kind valueKind, set setter, fields ...store.Field) error {
 	case op.err == nil:
 		op.snapshot.learn(op.sealed...)
 	}
-	return op.err
+	return cmp.Or(op.err, op.unconfirmed)
 }
 
 func (m *manager) field(name string, value any) (store.Field, error) {
@@ -295,7 +296,7 @@ func (m *SessionManager) Delete(names ...string) (err error) {
 	for _, name := range names {
 		op.snapshot.learn(store.Field{Name: name})
 	}
-	return nil
+	return op.unconfirmed
 }
 
 // Increment adds to a whole number, in one step in Redis, and returns the sum. A name without a value counts as 0. If
@@ -331,14 +332,14 @@ func (m *SessionManager) Increment(name string, by int64) (sum int64, err error)
 		return 0, store.ErrMalformed
 	}
 	op.snapshot.learn(store.Field{Name: name, Value: digits})
-	return sum, nil
+	return sum, op.unconfirmed
 }
 
 // Update sets a value to what change returns for the current one, and returns it. A name without a value counts as
 // initial, of which change gets a copy made by the codec: initial may be shared by all visitors, and change may modify
 // what it gets. No change of another request is lost: if the value has changed meanwhile, change is called again with
 // the new one, so it must have no effect other than its result. If change returns an error, nothing is changed and
-// Update returns that error. On any error, the value returned is initial.
+// Update returns that error. On any error but [ErrNotReplicated], the value returned is initial.
 func Update[T any](s *SessionManager, name string, initial T, change func(T) (T, error)) (value T, err error) {
 	defer failingOn(&err, "update", name)
 	return update(s, name, initial, change)
@@ -362,10 +363,10 @@ func update[T any](s *SessionManager, name string, initial T, change func(T) (T,
 			swapped, err = s.swap(name, seen, value)
 		}
 		switch {
+		case swapped:
+			return value, err
 		case err != nil:
 			return initial, err
-		case swapped:
-			return value, nil
 		}
 	}
 }
@@ -418,7 +419,7 @@ func (m *SessionManager) swap(name string, seen []byte, value any) (swapped bool
 	if op.err == nil {
 		op.snapshot.learn(op.sealed...)
 	}
-	return swapped, op.err
+	return swapped && op.err == nil, cmp.Or(op.err, op.unconfirmed)
 }
 
 // Rotate gives the session a new id, and the response sets the new cookie. Values and notifications stay; the old id is

@@ -1,7 +1,9 @@
 package pycket
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -68,11 +70,15 @@ func (m *NotificationManager) Lookup(name string, into any) (found bool, err err
 	if stored == nil {
 		return false, err
 	}
+	var unconfirmed error
+	if errors.Is(err, ErrNotReplicated) {
+		unconfirmed, err = err, nil
+	}
 	if err == nil {
 		err = m.request.app.decode(plain, into)
 	}
 	if err == nil {
-		return true, nil
+		return true, unconfirmed
 	}
 	if lost := m.restore(store.Field{Name: name, Value: stored}); lost != nil {
 		return false, fmt.Errorf("%w, and it could not be put back: %w", err, lost)
@@ -136,6 +142,9 @@ func (m *NotificationManager) read(name string, opened bool, get getter) (stored
 	if stored != nil && opened {
 		plain, err = op.open(notification, name, stored)
 	}
+	if stored != nil {
+		err = cmp.Or(err, op.unconfirmed)
+	}
 	return stored, plain, err
 }
 
@@ -177,7 +186,7 @@ func (m *NotificationManager) Delete(names ...string) (err error) {
 	for op.asks() {
 		op.heard(op.app.store.Take(op.ctx, op.began, op.id, names))
 	}
-	return op.gone()
+	return op.result()
 }
 
 // Add queues a message. Unlike Set, it replaces none.
@@ -194,7 +203,7 @@ func (m *NotificationManager) Add(level, text string) error {
 func (m *NotificationManager) Drain() (messages []Message, err error) {
 	defer failing(&err, "drain")
 	queued, spoilt, cause := m.takeAll()
-	if cause != nil && spoilt == 0 {
+	if cause != nil && spoilt == 0 && !errors.Is(cause, ErrNotReplicated) {
 		return nil, cause
 	}
 	for _, plain := range queued {
@@ -208,7 +217,7 @@ func (m *NotificationManager) Drain() (messages []Message, err error) {
 	if spoilt > 0 {
 		return messages, fmt.Errorf("%d messages cannot be read: %w", spoilt, cause)
 	}
-	return messages, nil
+	return messages, cause
 }
 
 // takeAll takes all messages out and returns them as the codec encoded them, with how many could not be opened, and
@@ -235,6 +244,9 @@ func (m *NotificationManager) takeAll() (queued [][]byte, spoilt int, cause erro
 			continue
 		}
 		queued = append(queued, plain)
+	}
+	if len(items) > 0 {
+		cause = cmp.Or(cause, op.unconfirmed)
 	}
 	return queued, spoilt, cause
 }

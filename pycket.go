@@ -126,6 +126,7 @@ func New(s Settings) (*App, error) {
 		Absolute:           s.AbsoluteTimeout,
 		MaxSessionBytes:    s.MaxSessionBytes,
 		MaxSessionsPerUser: s.MaxSessionsPerUser,
+		WaitReplicas:       s.Redis.WaitReplicas,
 		CacheFor:           s.CacheFor,
 		CacheBytes:         s.CacheBytes,
 		CacheRefused:       a.warnings.uncached,

@@ -131,7 +131,7 @@ func TestWrapsOfTwoApps(t *testing.T) {
 }
 
 // badSetting is one fault, and what the error says: a sentence that no other has, and how to fix it. Faults that share a
-// field can't be had together, nor can those of a cluster and those of a server that is alone.
+// field can't be had together, nor can those of a cluster, of a server behind sentinels and of one that is alone.
 type badSetting struct {
 	name, fields string
 	change       func(*pycket.Settings)
@@ -141,7 +141,8 @@ type badSetting struct {
 // noCodec is a codec that a pointer to nothing stands for.
 type noCodec struct{ pycket.JSON }
 
-// badSettings are of a site with three secrets and, where the fields say so, a cluster with two seeds.
+// badSettings are of a site with three secrets and, where the fields say so, a cluster with two seeds or two
+// sentinels.
 func badSettings() (list []badSetting) {
 	add := func(name, fields string, change func(*pycket.Settings), want ...string) {
 		list = append(list, badSetting{name, fields, change, want})
@@ -197,6 +198,8 @@ func badSettings() (list []badSetting) {
 
 	redis("timeout", "Timeout", func(r *pycket.RedisSettings) { r.Timeout = -1 }, "Redis.Timeout is -1ns", "use a positive duration")
 	redis("connections", "MaxConnections", func(r *pycket.RedisSettings) { r.MaxConnections = -1 }, "Redis.MaxConnections is -1", "use a positive number")
+	redis("replicas", "WaitReplicas", func(r *pycket.RedisSettings) { r.WaitReplicas = -1 }, "Redis.WaitReplicas is -1", "use the number of replicas")
+	redis("replicas, one connection", "MaxConnections WaitReplicas alone", func(r *pycket.RedisSettings) { r.MaxConnections, r.WaitReplicas = 1, 1 }, "Redis.WaitReplicas is set, and Redis.MaxConnections 1", "2 or more")
 	for rawURL, test := range map[string][]string{
 		"http://HUSH@localhost":      {"URL", `Redis.URL has the scheme "http"`, "use redis://"},
 		"localhost:6379":             {"URL", `Redis.URL has the scheme "localhost"`, "use redis://"},
@@ -222,6 +225,23 @@ func badSettings() (list []badSetting) {
 	redis("cluster, first seed", "Cluster0 cluster", func(r *pycket.RedisSettings) { r.Cluster[0] = "localhost" }, "Redis.Cluster[0] is not an address", "use host:port")
 	redis("cluster, a URL as a seed", "Cluster1 cluster", func(r *pycket.RedisSettings) { r.Cluster[1] = "redis://:HUSH@b:1" }, "Redis.Cluster[1] is not an address", "use host:port")
 	redis("cluster, a password in a seed", "Cluster1 cluster", func(r *pycket.RedisSettings) { r.Cluster[1] = "HUSH:HUSH@b:1" }, "Redis.Cluster[1] is not an address", "use host:port")
+
+	sentinel := func(name, fields string, change func(*pycket.RedisSettings), want ...string) {
+		redis("sentinel, "+name, fields+" sentinel", change, want...)
+	}
+	sentinel("no master", "URL SentinelMaster SentinelAddresses Sentinel0 Sentinel1 SentinelUser", func(r *pycket.RedisSettings) { r.Sentinel = pycket.SentinelSettings{Addresses: r.Sentinel.Addresses} }, "Redis.Sentinel.Master is empty", "the name that")
+	sentinel("only a password", "URL SentinelMaster SentinelAddresses Sentinel0 Sentinel1 SentinelUser", func(r *pycket.RedisSettings) {
+		r.Sentinel = pycket.SentinelSettings{Password: "HUSH"}
+	}, "Redis.Sentinel.Master is empty", "the name that")
+	sentinel("no addresses", "SentinelMaster SentinelAddresses Sentinel0 Sentinel1", func(r *pycket.RedisSettings) { r.Sentinel.Addresses = nil }, "Redis.Sentinel.Addresses is empty", "host:port")
+	sentinel("first address", "Sentinel0", func(r *pycket.RedisSettings) { r.Sentinel.Addresses[0] = "localhost" }, "Redis.Sentinel.Addresses[0] is not an address", "use host:port")
+	sentinel("a URL as an address", "Sentinel1", func(r *pycket.RedisSettings) { r.Sentinel.Addresses[1] = "redis://:HUSH@b:1" }, "Redis.Sentinel.Addresses[1] is not an address", "use host:port")
+	sentinel("user without a password", "SentinelUser", func(r *pycket.RedisSettings) { r.Sentinel.User = "ann" }, "Redis.Sentinel.User is set", "set both")
+	sentinel("host", "URL", func(r *pycket.RedisSettings) { r.URL = "redis://:HUSH@localhost" }, "Redis.URL names a server", "user, password, scheme and database")
+	sentinel("socket", "URL", func(r *pycket.RedisSettings) { r.URL = "unix://:HUSH@/tmp/redis.sock" }, "Redis.URL names a server", "user, password, scheme and database")
+	redis("sentinel and cluster", "URL SentinelMaster SentinelAddresses cluster", func(r *pycket.RedisSettings) {
+		r.Sentinel = pycket.SentinelSettings{Master: "a", Addresses: []string{"b:1"}}
+	}, "Redis.Sentinel and Redis.Cluster are both set", "use one")
 	return list
 }
 
@@ -236,6 +256,9 @@ func TestSettingsAreChecked(t *testing.T) {
 		for _, fault := range faults {
 			if strings.HasSuffix(fault.fields, " cluster") && s.Redis.Cluster == nil {
 				s.Redis.Cluster = []string{"b:1", "c:1"}
+			}
+			if strings.HasSuffix(fault.fields, " sentinel") && s.Redis.Sentinel.Master == "" {
+				s.Redis.Sentinel = pycket.SentinelSettings{Master: "a", Addresses: []string{"b:1", "c:1"}}
 			}
 			fault.change(&s)
 			names = append(names, fault.name)
@@ -268,13 +291,14 @@ func TestSettingsAreChecked(t *testing.T) {
 			t.Errorf("%q: %d sentences for %d faults:\n%s", names, len(lines), len(faults), text)
 		}
 	}
+	kinds := []string{"cluster", "sentinel", "alone"}
 	together := func(one, other badSetting) bool {
 		both := strings.Fields(one.fields + " " + other.fields)
-		if slices.Contains(both, "cluster") && slices.Contains(both, "alone") {
+		if len(slices.DeleteFunc(slices.Clone(kinds), func(kind string) bool { return !slices.Contains(both, kind) })) > 1 {
 			return false
 		}
 		for field := range strings.FieldsSeq(one.fields) {
-			if field != "cluster" && field != "alone" && slices.Contains(strings.Fields(other.fields), field) {
+			if !slices.Contains(kinds, field) && slices.Contains(strings.Fields(other.fields), field) {
 				return false
 			}
 		}

@@ -2,6 +2,8 @@ package pycket
 
 import (
 	"cmp"
+	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -21,6 +23,14 @@ type RedisSettings struct {
 	// unix://[user:password@]/path/of/socket. "" means redis://localhost:6379.
 	URL string
 
+	// TLS encrypts the connections to Redis, whatever the scheme of URL: for a CA of your own, a client certificate or
+	// another server name than the host's. nil with rediss:// means the CAs that the machine trusts.
+	TLS *tls.Config
+
+	// Dial opens every connection to Redis: through a tunnel, say, or a hosted service's connector. It should return when
+	// its context ends. nil means a net.Dialer.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
 	// DBSessions and DBNotifications are the databases of sessions and of notifications. nil means 0 and 1, as in pycket
 	// for Tornado, or, if the URL names a database, that one for both. They may be equal, since the keys differ too, and
 	// must be if Redis has only one.
@@ -31,6 +41,10 @@ type RedisSettings struct {
 	// which operations on users then take several steps.
 	Cluster []string
 
+	// Sentinel says how to find a master that Redis Sentinel watches. URL then has the user, the password and the
+	// database, and names no host.
+	Sentinel SentinelSettings
+
 	// Prefix begins every key. "" means "pycket:". Two applications on one Redis with different prefixes don't accept
 	// each other's cookies.
 	Prefix string
@@ -40,9 +54,31 @@ type RedisSettings struct {
 	// uses another, and waits if all are in use.
 	MaxConnections int
 
+	// WaitReplicas is how many replicas must have a write before it returns, in a cluster those of its server. What Redis
+	// has and they don't confirm within Timeout returns ErrNotReplicated. 0 means that a write returns when Redis itself
+	// has it: then the last writes before a failover may be lost. Waiting takes longer, and every write takes a connection
+	// to itself: see MaxConnections.
+	WaitReplicas int
+
 	// Timeout bounds every operation, including waiting and dialing. For operations on all sessions of a user it applies
 	// to each batch of 1,000. 0 means 3 seconds.
 	Timeout time.Duration
+}
+
+// SentinelSettings say how to find a master that Redis Sentinel watches. Any sentinel that answers will do, and a
+// failover is followed.
+type SentinelSettings struct {
+	// Master is the name of the master in the sentinels' configuration. "" means that there are no sentinels.
+	Master string
+
+	// Addresses is the addresses, host:port, of the sentinels.
+	Addresses []string
+
+	// User and Password are those of the sentinels, if they ask for any.
+	User, Password string
+
+	// TLS encrypts the connections to the sentinels. nil means none.
+	TLS *tls.Config
 }
 
 const (
@@ -55,10 +91,20 @@ const (
 func checkRedis(s *RedisSettings, fault *faults) redisTarget {
 	fault.when(s.Timeout < 0, "Redis.Timeout is %v; use a positive duration, or 0 for %v", s.Timeout, defaultTimeout)
 	fault.when(s.MaxConnections < 0, "Redis.MaxConnections is %d; use a positive number, or 0 for %d", s.MaxConnections, defaultMaxConnections)
+	fault.when(s.WaitReplicas < 0, "Redis.WaitReplicas is %d; use the number of replicas that must have a write, or 0 to wait for none", s.WaitReplicas)
+	fault.when(s.WaitReplicas > 0 && s.MaxConnections == 1 && len(s.Cluster) == 0,
+		"Redis.WaitReplicas is set, and Redis.MaxConnections 1; use 2 or more, since a write that waits takes a connection to itself")
 	s.Timeout = cmp.Or(s.Timeout, defaultTimeout)
 	s.MaxConnections = cmp.Or(s.MaxConnections, defaultMaxConnections)
 	target, err := parseRedisURL(s.URL)
 	fault.when(err != nil, "%w", err)
+	target.Dialer = s.Dial
+	if s.TLS != nil {
+		target.TLS = s.TLS
+		fault.when(target.Network == "unix" && s.TLS.ServerName == "" && !s.TLS.InsecureSkipVerify,
+			"Redis.TLS has no ServerName, and Redis.URL no host; set the name that the server's certificate is for")
+	}
+	checkSentinel(s, target, fault)
 	if len(s.Cluster) > 0 {
 		checkCluster(s, target, fault)
 		return target
@@ -80,6 +126,24 @@ func checkRedis(s *RedisSettings, fault *faults) redisTarget {
 	return target
 }
 
+func checkSentinel(s *RedisSettings, target redisTarget, fault *faults) {
+	n := &s.Sentinel
+	others := len(n.Addresses) > 0 || n.User != "" || n.Password != "" || n.TLS != nil
+	if n.Master == "" {
+		fault.when(others, "Redis.Sentinel.Master is empty, and other settings of Redis.Sentinel are not; use the name that the sentinels' configuration gives the master")
+		return
+	}
+	fault.when(len(n.Addresses) == 0, "Redis.Sentinel.Addresses is empty; name at least one sentinel, better all, as host:port")
+	fault.addresses("Redis.Sentinel.Addresses", n.Addresses)
+	fault.when(n.User != "" && n.Password == "", "Redis.Sentinel.User is set, and Redis.Sentinel.Password is not; set both, or only the password if the sentinels have no users")
+	if len(s.Cluster) > 0 {
+		fault.when(true, "Redis.Sentinel and Redis.Cluster are both set; use one: a cluster has no sentinels")
+		return
+	}
+	fault.when(target.Network == "unix" || target.named,
+		"Redis.URL names a server, and Redis.Sentinel.Master another way to it; put only user, password, scheme and database into the URL, as in rediss://user:password@/0")
+}
+
 func checkCluster(s *RedisSettings, target redisTarget, fault *faults) {
 	isOther := func(db *int) bool { return db != nil && *db != 0 }
 	fault.when(target.Network == "unix" || target.named,
@@ -90,16 +154,29 @@ func checkCluster(s *RedisSettings, target redisTarget, fault *faults) {
 		"Redis.Prefix has a brace, and Redis.Cluster is set; omit the brace: what is in braces decides which server a key is on, and that must be the session's handle")
 	fault.when(s.MaxConnections == 1,
 		"Redis.MaxConnections is 1; a cluster needs 2 or more to each server, since a command on a key that moves between servers uses another")
-	for i, seed := range s.Cluster { // not quoted, since it may hold a password by mistake
-		host, port, err := net.SplitHostPort(seed)
-		fault.when(err != nil || host == "" || port == "", "Redis.Cluster[%d] is not an address; use host:port", i)
+	fault.addresses("Redis.Cluster", s.Cluster)
+}
+
+// addresses checks a list of addresses. It quotes none, since one may hold a password by mistake.
+func (f *faults) addresses(setting string, list []string) {
+	for i, address := range list {
+		host, port, err := net.SplitHostPort(address)
+		f.when(err != nil || host == "" || port == "", "%s[%d] is not an address; use host:port", setting, i)
 	}
 }
 
 // client makes the client of checked settings. It dials nothing.
 func (t redisTarget) client(s *RedisSettings) redisconn.Client {
 	server := func(target redisconn.Target) *redisconn.Server {
-		return redisconn.NewServer(newRedisPool(target, s.MaxConnections), target.Address, s.MaxConnections, s.Timeout)
+		return redisconn.NewServer(newRedisPool(target.Dial, redisconn.CheckIdle, s.MaxConnections), target.Address, s.MaxConnections, s.Timeout)
+	}
+	if s.Sentinel.Master != "" {
+		watch := redisconn.Target{Username: s.Sentinel.User, Password: s.Sentinel.Password, TLS: s.Sentinel.TLS, Dialer: s.Dial}
+		sentinels := redisconn.NewSentinels(s.Sentinel.Master, s.Sentinel.Addresses, watch, s.Timeout)
+		dial := func(ctx context.Context) (redis.Conn, error) { return sentinels.Dial(ctx, t.Target) }
+		master := redisconn.NewServer(newRedisPool(dial, sentinels.Check, s.MaxConnections), "", s.MaxConnections, s.Timeout)
+		master.Follow(sentinels)
+		return master
 	}
 	if len(s.Cluster) == 0 {
 		return server(t.Target)
@@ -112,12 +189,12 @@ func (t redisTarget) client(s *RedisSettings) redisconn.Client {
 }
 
 // newRedisPool makes the pool of the connections to a server.
-func newRedisPool(target redisconn.Target, connections int) *redis.Pool {
+func newRedisPool(dial func(context.Context) (redis.Conn, error), check func(redis.Conn, time.Time) error, connections int) *redis.Pool {
 	return &redis.Pool{
 		MaxIdle:      connections,
 		IdleTimeout:  redisconn.IdleClose,
-		DialContext:  target.Dial,
-		TestOnBorrow: redisconn.CheckIdle,
+		DialContext:  dial,
+		TestOnBorrow: check,
 	}
 }
 
@@ -179,6 +256,9 @@ func parseRedisURL(raw string) (t redisTarget, err error) {
 		}
 		t.db = &n
 	}
-	t.Network, t.Address, t.TLS = "tcp", net.JoinHostPort(host, port), u.Scheme == "rediss"
+	if u.Scheme == "rediss" {
+		t.TLS = new(tls.Config)
+	}
+	t.Network, t.Address = "tcp", net.JoinHostPort(host, port)
 	return t, nil
 }

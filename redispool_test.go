@@ -126,8 +126,8 @@ func TestMisconfigured(t *testing.T) {
 		"no TLS":                    {pycket.RedisSettings{URL: "rediss://" + server.Addr}, []string{"without TLS", "redis://"}},
 		"no TLS, with a password":   {pycket.RedisSettings{URL: "rediss://:word@" + locked.Addr}, []string{"without TLS", "redis://"}},
 		"no TLS in a cluster":       {pycket.RedisSettings{URL: "rediss://", Cluster: []string{cluster.Addr}}, []string{"without TLS", "redis://"}},
-		"unknown CA":                {pycket.RedisSettings{URL: "rediss://" + address}, []string{"unknown authority", "SSL_CERT_FILE"}},
-		"unknown CA in a cluster":   {pycket.RedisSettings{URL: "rediss://", Cluster: []string{address}}, []string{"unknown authority", "SSL_CERT_FILE"}},
+		"unknown CA":                {pycket.RedisSettings{URL: "rediss://" + address}, []string{"unknown authority", "RootCAs of Redis.TLS"}},
+		"unknown CA in a cluster":   {pycket.RedisSettings{URL: "rediss://", Cluster: []string{address}}, []string{"unknown authority", "RootCAs of Redis.TLS"}},
 		"wrong password in cluster": {pycket.RedisSettings{URL: "redis://:word@", Cluster: []string{locked.Addr}}, []string{"WRONGPASS", "Redis.URL"}},
 		"no cluster":                {pycket.RedisSettings{Cluster: []string{server.Addr}}, []string{"cluster support disabled", "Redis.Cluster"}},
 	} {

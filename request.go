@@ -1,6 +1,7 @@
 package pycket
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -166,6 +167,8 @@ type operation struct {
 	done   bool // it has found the session alive
 	err    error
 	sealed []store.Field // what was last written
+
+	unconfirmed error // ErrNotReplicated: the operation is done, and returns this
 }
 
 // begin begins an operation. Its timeout includes the wait for the lock.
@@ -179,7 +182,7 @@ func (q *request) begin(ctx context.Context) (operation, error) {
 		err = fmt.Errorf("%w: other operations of the request are under way: %w", ErrUnavailable, err)
 	}
 	if err != nil {
-		return op, q.explain(err)
+		return op, q.cancelled(err)
 	}
 	if !q.touched {
 		q.touched = true
@@ -190,8 +193,14 @@ func (q *request) begin(ctx context.Context) (operation, error) {
 
 func (op *operation) end() { op.lock.Unlock() }
 
-// explain adds to an operation's error that the request has ended, if that is why its context was cancelled.
-func (q *request) explain(err error) error {
+// explain notes and returns an error of the store.
+func (op *operation) explain(err error) error {
+	op.app.warnings.lost(err)
+	return op.cancelled(err)
+}
+
+// cancelled adds to an operation's error that the request has ended, if that is why its context was cancelled.
+func (q *request) cancelled(err error) error {
 	if q.over.Load() && q.Context.Err() != nil && errors.Is(err, context.Canceled) {
 		return fmt.Errorf("the request has ended: %w", err)
 	}
@@ -222,6 +231,7 @@ const tick = time.Millisecond
 // settle records an operation's outcome and reports whether the session is alive. If it isn't, the request goes on with
 // another id if it has one, or without a session.
 func (q *request) settle(o store.Outcome) bool {
+	q.app.warnings.found()
 	switch {
 	case o.State == store.Alive:
 		if q.trying { // the rotation was carried out
@@ -288,7 +298,7 @@ func (op *operation) heard(o store.Outcome, err error) {
 		op.err = op.explain(err)
 		return
 	}
-	op.done = op.settle(o)
+	op.done, op.unconfirmed = op.settle(o), o.Unconfirmed
 }
 
 // changed is heard for a command that changes the session.
@@ -339,6 +349,7 @@ func (op *operation) wrote(o store.Outcome, err error) {
 		}
 		return
 	}
+	op.unconfirmed = o.Unconfirmed
 	if op.done = o.State != store.Taken && op.settle(o); op.done && op.fresh {
 		op.cookie, op.before = setCookie, false
 		op.snapshot = snapshot{whole: true}
@@ -395,7 +406,7 @@ func (op *operation) rotate() error {
 			op.rotated(next)
 		}
 	}
-	return op.gone() // without a session there is nothing to do: the first write makes a new id anyway
+	return op.result() // without a session there is nothing to do: the first write makes a new id anyway
 }
 
 // rotation returns the id for a rotation: that of the last one if its result is not known.
@@ -432,6 +443,7 @@ func (op *operation) destroy() error {
 			return op.explain(err)
 		case op.settle(o):
 			op.destroyed()
+			return o.Unconfirmed
 		case op.state == ended && o.State == store.Rotated: // it lives on, and this request can't end it
 			return ErrGone
 		}
@@ -447,6 +459,9 @@ func (op *operation) gone() error {
 	}
 	return op.err
 }
+
+// result is gone for an operation that has nothing more to do.
+func (op *operation) result() error { return cmp.Or(op.gone(), op.unconfirmed) }
 
 // A snapshot is what a request has read of its session, and what it has written since.
 type snapshot struct {

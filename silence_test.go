@@ -98,7 +98,7 @@ func (s *silence) made(err, unnamed error) {
 }
 
 var sentinels = []error{
-	pycket.ErrNotBound, pycket.ErrNoApp, pycket.ErrGone, pycket.ErrHeadersSent, pycket.ErrTooLarge, pycket.ErrUnavailable, pycket.ErrCorrupt, pycket.ErrReserved, pycket.ErrMisconfigured,
+	pycket.ErrNotBound, pycket.ErrNoApp, pycket.ErrGone, pycket.ErrHeadersSent, pycket.ErrTooLarge, pycket.ErrUnavailable, pycket.ErrCorrupt, pycket.ErrReserved, pycket.ErrMisconfigured, pycket.ErrNotReplicated,
 }
 
 // Write takes note of a line of a log.
@@ -126,6 +126,9 @@ func (s *silence) newApp(settings pycket.Settings) (*pycket.App, error) {
 	}
 	s.hide("secret", settings.Secrets...)
 	s.password(settings.Redis.URL)
+	if of := settings.Redis.Sentinel.Password; of != "" {
+		s.hide("password", of)
+	}
 	if settings.Logger != nil {
 		all := slog.NewTextHandler(s, &slog.HandlerOptions{Level: slog.Level(math.MinInt), ReplaceAttr: untimed})
 		settings.Logger = slog.New(slog.NewMultiHandler(settings.Logger.Handler(), all))

@@ -127,7 +127,7 @@ func (m *SessionManager) bind(user string, values Values, login bool) error {
 			op.app.logger.Warn("pycket: a user may have more sessions than Settings.MaxSessionsPerUser until the next login", "error", err)
 		}
 	}
-	return nil
+	return op.unconfirmed
 }
 
 // User returns the user that the session is bound to, or "".
@@ -175,7 +175,7 @@ func (m *SessionManager) Remember(idle time.Duration) (err error) {
 	}
 	op.lifetime, op.renew = int64(idle.Seconds()), true
 	op.snapshot.learn(store.Field{Name: store.IdleField, Value: strconv.AppendInt(nil, idle.Milliseconds(), 10)})
-	return nil
+	return op.unconfirmed
 }
 
 // Remembered reports whether [SessionManager.Remember] is in effect.

@@ -5,9 +5,11 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"log/slog"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,6 +22,7 @@ type warnings struct {
 	forgeries, refusals, losses limit
 	insecure                    sync.Once
 	unbound                     sync.Map // types of handlers that have been warned of
+	outage                      outage
 	untracked                   sync.Once
 }
 
@@ -79,6 +82,48 @@ func (w *warnings) headersSent() error {
 // when it is closed.
 func (w *warnings) forgotten(cause error) {
 	w.losses.warn(w.logger, betweenMistakes, "the cookie of a session that is to be remembered was not sent", slog.Any("error", cause))
+}
+
+// An outage is a time in which operations fail because of Redis.
+type outage struct {
+	on          atomic.Bool
+	mu          sync.Mutex
+	since, last time.Time
+}
+
+// quietAfter is how long no operation may have failed before an outage is over: a few servers of a cluster may be down.
+const quietAfter = time.Second
+
+// lost notes that an operation has failed. The first failure of an outage is logged.
+func (w *warnings) lost(err error) {
+	if !errors.Is(err, ErrUnavailable) {
+		return
+	}
+	w.outage.mu.Lock()
+	now := time.Now()
+	w.outage.last = now
+	began := !w.outage.on.Swap(true)
+	if began {
+		w.outage.since = now
+	}
+	w.outage.mu.Unlock()
+	if began {
+		w.logger.Error("pycket: redis is unavailable", "error", err)
+	}
+}
+
+// found notes that Redis has carried out an operation. The end of an outage is logged.
+func (w *warnings) found() {
+	if !w.outage.on.Load() {
+		return
+	}
+	w.outage.mu.Lock()
+	gone := time.Since(w.outage.since)
+	over := time.Since(w.outage.last) > quietAfter && w.outage.on.Swap(false)
+	w.outage.mu.Unlock()
+	if over {
+		w.logger.Info("pycket: redis is available again", "after", gone.Round(time.Millisecond))
+	}
 }
 
 // plain warns of a cookie that the browser drops, since it is Secure and was sent over plain HTTP.

@@ -327,3 +327,35 @@ func TestUnboundIsLogged(t *testing.T) {
 		t.Errorf("the log: %s", out)
 	}
 }
+
+// An outage of Redis is two lines of the log, however many operations fail meanwhile.
+func TestOutageIsLogged(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
+		journal, logger := newJournal()
+		s := settings(server)
+		s.Logger = logger
+		site := newSite(t, s)
+		b := site.browser()
+		for range 2 {
+			b.must("set:a:b")
+			server.Kill()
+			for range 5 {
+				if _, list, _ := b.try("set:a:c", "get:a"); len(list) == 0 || list[0].Err != "ErrUnavailable" {
+					t.Fatalf("%+v", list)
+				}
+			}
+			server.Restart()
+			for lines := len(journal.warnings(t)); len(journal.warnings(t)) == lines; {
+				b.must("set:a:d")
+			}
+		}
+		var got []string
+		for _, w := range journal.warnings(t) {
+			got = append(got, w.Level+" "+w.Msg)
+		}
+		want := []string{"ERROR pycket: redis is unavailable", "INFO pycket: redis is available again"}
+		if diff := cmp.Diff(append(want, want...), got); diff != "" {
+			t.Errorf("(-want +got):\n%s\n%s", diff, journal)
+		}
+	})
+}

@@ -10,7 +10,8 @@ import (
 )
 
 // A Client carries out commands. Its errors are [ErrUnavailable], which may also be [ErrMisconfigured] or wrap a
-// [Refusal]; [ErrWrongType]; and the caller's own context's.
+// [Refusal]; [ErrWrongType]; [ErrNotReplicated], with which the reply is
+// there; and the caller's own context's.
 type Client interface {
 	// Do carries out a command. It returns within the timeout, which counts from when the operation began, and when
 	// the context ends. A command that has been sent may be carried out all the same.

@@ -76,7 +76,7 @@ func (c *Cluster) DoAll(ctx context.Context, began time.Time, command *Command) 
 		} else {
 			r, err = server.DoAll(ctx, began, command)
 		}
-		if err == nil || r.err(command.replies) != nil && !r.mayPass() {
+		if err == nil || errors.Is(err, ErrNotReplicated) || r.err(command.replies) != nil && !r.mayPass() {
 			return r, err
 		}
 		to := r.redirection()

@@ -5,7 +5,9 @@ import (
 	"cmp"
 	"crypto/sha1" // #nosec G505 -- Redis names scripts by it
 	"encoding/hex"
+	"slices"
 	"strconv"
+	"time"
 )
 
 // A Script is a Lua script. It runs by its hash, and is sent whole only to a server that does not know it yet.
@@ -50,6 +52,7 @@ type Command struct {
 	script     *Script          // run by its hash
 	rest       int              // where wire continues after the hash
 	sent       *carriage        // nil if it is not tracked
+	replicas   int              // that must have what it writes
 }
 
 // maxReplies is how many commands may be sent together.
@@ -85,8 +88,23 @@ func (c *Command) Whole() *Command {
 	all.Then(words, "EVAL")
 	all.String(c.script.source)
 	all.wire = append(all.wire, c.wire[c.rest:]...)
-	all.replies, all.kinds = c.replies, c.kinds
+	all.replies, all.kinds, all.replicas = c.replies, c.kinds, c.replicas
 	return all
+}
+
+// Replicate makes the command done when so many replicas have what it has written: see [ErrNotReplicated].
+func (c *Command) Replicate(replicas int) { c.replicas = replicas }
+
+// withWait returns the commands and a WAIT, which ends when the replicas have them, or in time before the deadline: Redis
+// looks ten times a second which have waited long enough.
+func (c *Command) withWait(deadline time.Time) []byte {
+	left := time.Until(deadline)
+	most := left - max(left/10, min(left/2, 150*time.Millisecond))
+	wait := &Command{wire: slices.Clone(c.wire)}
+	wait.Then(3, "WAIT")
+	wait.Int(int64(c.replicas))
+	wait.Int(max(most.Milliseconds(), 1)) // 0 would be for ever
+	return wait.wire
 }
 
 // Key returns the key that the command was begun with.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"time"
@@ -19,6 +20,7 @@ import (
 // One goroutine may write while another reads.
 type conn struct {
 	redis.Conn // for the pool, which asks whether it is closed
+	address    string
 	socket     net.Conn
 	peeker     *peeker
 	in         *bufio.Reader
@@ -221,6 +223,12 @@ func (c *conn) write(deadline time.Time, slack time.Duration, wire []byte) error
 		}
 	}
 	_, err := c.socket.Write(wire)
+	if encrypted, ok := c.socket.(*tls.Conn); ok && err != nil && !c.reused { // why may have arrived before
+		encrypted.SetReadDeadline(time.Now().Add(patience))
+		if _, said := encrypted.Read(make([]byte, 1)); isAlert(said) {
+			return said
+		}
+	}
 	return err
 }
 
@@ -230,7 +238,11 @@ func (c *conn) carryOut(deadline time.Time, command *Command) (r Replies, err er
 	if command.asking {
 		each = 2
 	}
-	err = c.write(deadline, 0, command.wire)
+	wire := command.wire
+	if command.replicas > 0 {
+		wire = command.withWait(deadline)
+	}
+	err = c.write(deadline, 0, wire)
 	for i := 0; i < command.replies*each && err == nil; i++ {
 		if err = c.await(context.Background(), deadline); err == nil {
 			r[i/each], err = c.receive() // the command's overwrites that to ASKING
@@ -247,5 +259,36 @@ func (c *conn) carryOut(deadline time.Time, command *Command) (r Replies, err er
 	if r.notMaster() {
 		c.Close()
 	}
-	return r, nil
+	if command.replicas > 0 {
+		err = c.confirm(deadline, command, &r)
+	}
+	return r, err
+}
+
+// confirm reads the reply to the WAIT after a command. It returns an error if the command was carried out and too few
+// replicas have that.
+func (c *conn) confirm(deadline time.Time, command *Command, r *Replies) error {
+	if r.failed(command.replies) { // and WAIT says nothing, perhaps after a long time
+		c.Close()
+		return nil
+	}
+	var wait Reply
+	err := c.await(context.Background(), deadline)
+	if err == nil {
+		wait, err = c.receive()
+	}
+	n, ok := wait.Number()
+	switch {
+	case err != nil:
+		c.Close()
+		return fmt.Errorf("%w: %w", ErrNotReplicated, err)
+	case wait.kind == '-':
+		return unconfirmed(redis.Error(wait.text))
+	case !ok:
+		c.Close()
+		return fmt.Errorf("%w: %w", ErrNotReplicated, errProtocol)
+	case n < int64(command.replicas):
+		return fmt.Errorf("%w: %d of %d have it", ErrNotReplicated, n, command.replicas)
+	}
+	return nil
 }

@@ -17,11 +17,20 @@ import (
 type Target struct {
 	Network, Address   string
 	Username, Password string
-	TLS                bool
+
+	// TLS is how to encrypt the connection, nil not to. Without a ServerName, the certificate must be for the host of
+	// the address.
+	TLS *tls.Config
+
+	// Dialer opens connections, nil for a net.Dialer.
+	Dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
 	// Database is selected on every connection. Other is one that scripts select. Dial fails if the server does not have
 	// it: a script would only find out in the middle of its changes.
 	Database, Other int
+
+	// Master makes Dial fail if the server is a replica.
+	Master bool
 }
 
 // Dial connects and greets the server, within the context's deadline. The connection is for the pool of a [Server].
@@ -30,9 +39,13 @@ func (t Target) Dial(ctx context.Context) (redis.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: redis.NewConn(socket, 0, 0), socket: socket, peeker: newPeeker(socket), in: bufio.NewReaderSize(socket, readBuffer)}
+	c := &conn{Conn: redis.NewConn(socket, 0, 0), address: t.Address, socket: socket, peeker: newPeeker(socket), in: bufio.NewReaderSize(socket, readBuffer)}
 	deadline, _ := ctx.Deadline()
-	if err := t.greet(c, deadline); err != nil {
+	err = t.greet(c, deadline)
+	if err == nil && t.Master {
+		err = checkMaster(c, deadline)
+	}
+	if err != nil {
 		c.Close()
 		return nil, err
 	}
@@ -63,7 +76,11 @@ func (t Target) greet(c *conn, deadline time.Time) error {
 		hello.Then(2, "SELECT")
 		hello.Int(int64(n))
 	}
-	if hello.replies == 0 {
+	switch {
+	case hello.replies > 0:
+	case t.TLS != nil: // since TLS 1.3, a server refuses a certificate after the handshake
+		hello.Then(1, "PING")
+	default:
 		return nil
 	}
 	r, broken := c.carryOut(deadline, hello)
@@ -72,7 +89,7 @@ func (t Target) greet(c *conn, deadline time.Time) error {
 			continue
 		}
 		err := withoutArgs(redis.Error(r[i].text))
-		if text := bytes.ToUpper(r[i].text); i < authenticates || !bytes.Contains(text, []byte("DB INDEX")) && !bytes.Contains(text, []byte("SELECT")) {
+		if text := bytes.ToUpper(r[i].text); i < authenticates || len(selects) == 0 || !bytes.Contains(text, []byte("DB INDEX")) && !bytes.Contains(text, []byte("SELECT")) {
 			return err
 		}
 		setting := "Redis.DBNotifications"
@@ -84,14 +101,47 @@ func (t Target) greet(c *conn, deadline time.Time) error {
 	return errors.Unwrap(broken) // no command of a caller was sent
 }
 
+// checkMaster returns an error unless the server is a master. HELLO says so to every user, whatever its rights.
+func checkMaster(c *conn, deadline time.Time) error {
+	if err := c.write(deadline, 0, NewCommand("", 1, "HELLO").wire); err != nil {
+		return err
+	}
+	// redigo reads the reply, since it knows lists in lists.
+	about, err := redis.Values(redis.ReceiveWithTimeout(c.Conn, time.Until(deadline)))
+	if c.readUntil = (time.Time{}); err != nil {
+		return withoutArgs(err)
+	}
+	for i := 0; i+1 < len(about); i += 2 {
+		if name, _ := redis.String(about[i], nil); name == "role" {
+			if role, _ := redis.String(about[i+1], nil); role == "master" {
+				return nil
+			}
+		}
+	}
+	return errReplica
+}
+
+var errReplica = errors.New("the server is a replica, and the sentinels take it for the master")
+
+// open opens a connection. A dialer may ignore its context.
+func (t Target) open(ctx context.Context, network, address string) (net.Conn, error) {
+	if t.Dialer != nil {
+		return t.Dialer(ctx, network, address)
+	}
+	return new(net.Dialer).DialContext(ctx, network, address)
+}
+
 // connect connects, with TLS if the target says so.
 func (t Target) connect(ctx context.Context, network, address string) (net.Conn, error) {
-	c, err := new(net.Dialer).DialContext(ctx, network, address)
-	if err != nil || !t.TLS {
+	c, err := t.open(ctx, network, address)
+	if err != nil || t.TLS == nil {
 		return c, err
 	}
-	host, _, _ := net.SplitHostPort(address)
-	encrypted := tls.Client(c, &tls.Config{ServerName: host})
+	config := t.TLS.Clone()
+	if config.ServerName == "" {
+		config.ServerName, _, _ = net.SplitHostPort(address)
+	}
+	encrypted := tls.Client(c, config)
 	// A Redis without TLS takes the handshake for the beginning of a command and waits for the rest. So if it does not
 	// answer for a while, a second connection finds out whether it speaks without TLS.
 	shaking, cancel := context.WithCancelCause(ctx)
@@ -101,7 +151,7 @@ func (t Target) connect(ctx context.Context, network, address string) (net.Conn,
 		after = min(after, time.Until(deadline)/2)
 	}
 	doubt := time.AfterFunc(after, func() {
-		if speaksPlain(shaking, network, address) {
+		if t.speaksPlain(shaking, network, address) {
 			cancel(errPlain)
 		}
 	})
@@ -118,7 +168,7 @@ func (t Target) connect(ctx context.Context, network, address string) (net.Conn,
 	case errors.As(err, &certificate), isAlert(err):
 	case timedOut(err):
 		return nil, fmt.Errorf("the server took the connection and did not answer the TLS handshake; it may not speak TLS: %w", err)
-	case ctx.Err() == nil && speaksPlain(ctx, network, address):
+	case ctx.Err() == nil && t.speaksPlain(ctx, network, address):
 		return nil, errPlain
 	}
 	return nil, fmt.Errorf("TLS handshake: %w", err)
@@ -130,8 +180,8 @@ const plainAfter = 250 * time.Millisecond
 var errPlain = errors.New("the server speaks without TLS")
 
 // speaksPlain reports whether a server answers as Redis does without TLS.
-func speaksPlain(ctx context.Context, network, address string) bool {
-	c, err := new(net.Dialer).DialContext(ctx, network, address)
+func (t Target) speaksPlain(ctx context.Context, network, address string) bool {
+	c, err := t.open(ctx, network, address)
 	if err != nil {
 		return false
 	}

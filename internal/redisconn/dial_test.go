@@ -4,6 +4,7 @@ package redisconn
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -100,7 +101,7 @@ func TestGreetingFails(t *testing.T) {
 // A server that does not speak TLS is found out long before the deadline.
 func TestPlainServer(t *testing.T) {
 	server := redistest.Start(t)
-	s := newServer(t, Target{Address: server.Addr, TLS: true}, 4, 20*time.Second)
+	s := newServer(t, Target{Address: server.Addr, TLS: new(tls.Config)}, 4, 20*time.Second)
 	began := time.Now()
 	if _, err := s.Do(t.Context(), began, ping()); !errors.Is(err, ErrMisconfigured) || !errors.Is(err, errPlain) {
 		t.Error(err)

@@ -17,12 +17,16 @@ var (
 	// ErrUnavailable means that Redis can't be reached, does not answer in time, or can't carry out the command.
 	ErrUnavailable = errors.New("redis is unavailable")
 
-	// ErrMisconfigured comes with ErrUnavailable if Redis answers, and its configuration, or the application's, must
+	// ErrMisconfigured comes with ErrUnavailable or ErrNotReplicated if Redis answers, and its configuration, or the application's, must
 	// change.
 	ErrMisconfigured = errors.New("redis is misconfigured")
 
 	// ErrWrongType means that a key holds a value of another Redis type.
 	ErrWrongType = errors.New("the key holds a value of another Redis type")
+
+	// ErrNotReplicated means that a command was carried out, and fewer replicas than it asked for have said in time that
+	// they have what it has written: see [Command.Replicate]. The reply is there.
+	ErrNotReplicated = errors.New("redis has carried out the write, and too few replicas have confirmed it in time")
 
 	errClosed   = errors.New("the connections are closed")
 	errProtocol = errors.New("redis: the reply is malformed")
@@ -46,6 +50,15 @@ func unavailable(cause error) error {
 // errOwnLimit is the cause of contexts that end with the timeout, not by the caller.
 var errOwnLimit = errors.New("the timeout has passed")
 
+// unconfirmed is the error of a command that was carried out, and whose WAIT was refused.
+func unconfirmed(refused redis.Error) error {
+	err := withoutArgs(refused)
+	if advice := adviceFor(err); advice != "" {
+		return fmt.Errorf("%w: %w: %w; %s", ErrNotReplicated, ErrMisconfigured, err, advice)
+	}
+	return fmt.Errorf("%w: %w", ErrNotReplicated, err)
+}
+
 // failure marks an error as ErrUnavailable, unless it is that of the caller's context: then Redis is not to blame.
 func failure(ctx context.Context, err error) error {
 	if ended := ctx.Err(); ended != nil && errors.Is(err, ended) && context.Cause(ctx) != errOwnLimit {
@@ -58,6 +71,9 @@ func failure(ctx context.Context, err error) error {
 func (c *Command) outcome(ctx context.Context, r *Replies, err error) error {
 	if err == nil {
 		return r.err(c.replies)
+	}
+	if errors.Is(err, ErrNotReplicated) {
+		return err
 	}
 	if errors.As(err, new(*brokenError)) && !c.repeatable {
 		err = fmt.Errorf("the command may have been carried out: %w", err)
@@ -73,6 +89,17 @@ type brokenError struct {
 
 func (e *brokenError) Error() string { return e.cause.Error() }
 func (e *brokenError) Unwrap() error { return e.cause }
+
+// A sentinelError is what asking a sentinel has failed with.
+type sentinelError struct {
+	address string
+	cause   error
+}
+
+func (e *sentinelError) Error() string {
+	return "the sentinel at " + e.address + ": " + e.cause.Error()
+}
+func (e *sentinelError) Unwrap() error { return e.cause }
 
 // timedOut reports whether the deadline of a connection or of connecting has passed.
 func timedOut(err error) bool {
@@ -100,9 +127,13 @@ func isAlert(err error) bool {
 // adviceFor says what to do about an error that comes from how Redis, or the application, is configured. It returns ""
 // for any other.
 func adviceFor(err error) string {
+	table, settings := refusals, "Redis.TLS"
+	if errors.As(err, new(*sentinelError)) {
+		table, settings = refusalsOfSentinels, "Redis.Sentinel.TLS"
+	}
 	var refused redis.Error
 	if errors.As(err, &refused) {
-		for _, known := range refusals {
+		for _, known := range table {
 			if strings.Contains(string(refused), known.text) {
 				return known.advice
 			}
@@ -114,16 +145,20 @@ func adviceFor(err error) string {
 	var certificate *tls.CertificateVerificationError
 	var noTLS tls.RecordHeaderError
 	switch {
+	case (errors.Is(err, errPlain) || errors.As(err, &noTLS)) && settings == "Redis.TLS":
+		return "use redis:// instead of rediss:// in Redis.URL, without Redis.TLS, or the port on which the server speaks TLS"
 	case errors.Is(err, errPlain), errors.As(err, &noTLS):
-		return "use redis:// instead of rediss:// in Redis.URL, or the port on which the server speaks TLS"
+		return "leave Redis.Sentinel.TLS nil, or name the port on which the sentinel speaks TLS"
 	case errors.As(err, &unknown):
-		return "add the CA of the server's certificate to those that this machine trusts, or set SSL_CERT_FILE to its file"
+		return "put the CA of the server's certificate into the RootCAs of " + settings + ", or add it to those that this machine trusts"
+	case errors.As(err, &name) && settings == "Redis.TLS":
+		return "use a name in the server's certificate as the host in Redis.URL, or as the ServerName of Redis.TLS"
 	case errors.As(err, &name):
-		return "use a name in the server's certificate as the host in Redis.URL"
+		return "use a name in the sentinel's certificate as the host in Redis.Sentinel.Addresses, or as the ServerName of Redis.Sentinel.TLS"
 	case errors.As(err, &certificate):
 		return "give the server a valid certificate"
 	case isAlert(err):
-		return "let the server accept TLS 1.2 or 1.3 without a client certificate (tls-auth-clients no)"
+		return "give " + settings + " a client certificate that the server trusts and a version of TLS that it speaks, or let it ask for none (tls-auth-clients no)"
 	}
 	return ""
 }
@@ -146,7 +181,23 @@ var refusals = []struct{ text, advice string }{
 	{"cluster support disabled", "leave Redis.Cluster empty, and name the server in Redis.URL"},
 }
 
+// refusalsOfSentinels are the errors of sentinels that come from configuration.
+var refusalsOfSentinels = []struct{ text, advice string }{
+	{"No such master with that name", "use the name that the sentinels' configuration gives the master for Redis.Sentinel.Master"},
+	{"WRONGPASS", adviceOnSentinelPassword},
+	{"NOAUTH", adviceOnSentinelPassword},
+	{"invalid password", adviceOnSentinelPassword},
+	{"unauthenticated", adviceOnSentinelPassword},
+	{"AUTH <password> called", "leave Redis.Sentinel.Password empty, or set Redis.Sentinel.User too: the sentinels ask for no password of the default user"},
+	{"no password is set", "leave Redis.Sentinel.Password empty: the sentinels ask for none"},
+	{"NOPERM", "allow the user in Redis.Sentinel.User the command SENTINEL, with ACL SETUSER on every sentinel"},
+	{"DENIED", "give the sentinels a password (requirepass) and put it into Redis.Sentinel.Password, or let them run with protected-mode no"},
+	{"unknown command", "name sentinels in Redis.Sentinel.Addresses, whose port is 26379 by default: this is another server"},
+}
+
 const (
+	adviceOnSentinelPassword = "use the sentinels' own user and password in Redis.Sentinel.User and Redis.Sentinel.Password" // #nosec G101 -- no secret
+
 	adviceOnPassword = "use the server's user and password in Redis.URL, as in redis://user:password@host" // #nosec G101 -- an example
 	adviceOnDatabase = "use databases that the server has for Redis.DBSessions and Redis.DBNotifications: 0 for both if it has only one"
 	adviceOnRights   = "give the user in Redis.URL the rights that docs/settings.md lists, on the keys under Redis.Prefix, with ACL SETUSER"

@@ -231,6 +231,34 @@ func (l *lane) passReading() {
 	}
 }
 
+// leave gives up a connection that leads elsewhere than to the master, when it has delivered the replies that are due. A
+// server that hangs never sends them, so it is not given long.
+func (l *lane) leave(master string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn == nil || l.conn.address == master || l.closed {
+		return
+	}
+	l.leaving = true
+	l.conn.pairing.end()
+	if len(l.waiting) == 0 && !l.writing && !l.reading {
+		l.giveUp()
+		return
+	}
+	replaced := l.conn
+	l.running.Go(func() {
+		time.Sleep(lastReplies)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.broke(replaced, errReplaced)
+	})
+}
+
+// lastReplies is how long a server that is not the master any more has to send the replies that are due.
+const lastReplies = 100 * time.Millisecond
+
+var errReplaced = errors.New("the server is not the master any more")
+
 // giveUp closes a connection that no call waits for. What is queued is written to the next.
 func (l *lane) giveUp() {
 	l.hangUp()

@@ -28,6 +28,11 @@ func (r *Replies) err(n int) error {
 	return nil
 }
 
+// failed reports whether one of the first n replies is an error.
+func (r *Replies) failed(n int) bool {
+	return slices.ContainsFunc(r[:n], func(reply Reply) bool { return reply.kind == '-' })
+}
+
 func (r *Replies) notMaster() bool {
 	for i := range r {
 		if r[i].notMaster() {

@@ -17,16 +17,19 @@ import (
 // The commands of many callers share one connection, the lane. They are written together and answered in order, which
 // saves both sides most of their system calls. A command that is large, and would keep the others waiting, gets a
 // connection from the pool to itself, and so does one on a key that had a large command or reply before, unless this
-// command is known to have small ones.
+// command is known to have small ones. One that waits for replicas does too: WAIT is for what its own connection has
+// written, and holds up whatever is behind it.
 type Server struct {
 	address string
 	pool    *redis.Pool
 	lane    lane
 	slots   chan struct{} // has an element for each connection in use besides the lane's
 	timeout time.Duration
-	large   marks    // of keys that had large commands or replies: the next replies may be large too, and keep others waiting
-	small   marks    // of reads of them that have small replies
-	tracker *tracker // nil if nothing is tracked
+	large   marks // of keys that had large commands or replies: the next replies may be large too, and keep others waiting
+	small   marks // of reads of them that have small replies
+
+	tracker   *tracker   // nil if nothing is tracked
+	sentinels *Sentinels // which say where the server is; nil if it stays where it is
 }
 
 // NewServer returns a Server that takes its connections from pool, which has them from [Target.Dial]. It uses at most
@@ -36,6 +39,11 @@ func NewServer(pool *redis.Pool, address string, connections int, timeout time.D
 	s.slots = make(chan struct{}, connections-1)
 	s.lane.server = s
 	return s
+}
+
+// Follow makes the server the one that sentinels say is the master. Its pool has its connections from them.
+func (s *Server) Follow(sentinels *Sentinels) {
+	s.sentinels, sentinels.server = sentinels, s
 }
 
 // CheckIdle is for the pool's TestOnBorrow. It refuses a connection that the server has closed while it was idle, or
@@ -77,7 +85,7 @@ func (s *Server) do(ctx context.Context, began time.Time, c *Command) (Replies, 
 	}
 	try := s.lane.do
 	key, all := c.marks()
-	alone := cap(s.slots) > 0 && (len(c.wire) > largeCommand || s.large.has(key) && !s.small.has(all))
+	alone := cap(s.slots) > 0 && (c.replicas > 0 || len(c.wire) > largeCommand || s.large.has(key) && !s.small.has(all))
 	if alone {
 		try = s.doAlone
 	}
@@ -142,6 +150,9 @@ func (s *Server) doAsking(ctx context.Context, deadline time.Time, c *Command) (
 func (s *Server) doAlone(ctx context.Context, _, deadline time.Time, c *Command) (Replies, error) {
 	if err := s.lane.enter(); err != nil {
 		return Replies{}, err
+	}
+	if own, ok := ctx.Deadline(); ok && c.replicas > 0 && own.Before(deadline) {
+		deadline = own // by which WAIT must have ended
 	}
 	var begun atomic.Bool // or abandoned by the caller
 	var r Replies
@@ -225,5 +236,8 @@ func (s *Server) Probes(context.Context, time.Time) ([]Probe, error) {
 func (s *Server) Close() error {
 	s.tracker.close()
 	s.lane.close()
+	if s.sentinels != nil {
+		s.sentinels.close()
+	}
 	return s.pool.Close()
 }

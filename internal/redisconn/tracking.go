@@ -30,7 +30,7 @@ type Tracking struct {
 // ErrUntracked means that a server does not track reads, or none that can be relied on.
 var ErrUntracked = errors.New("redis does not track what is read")
 
-var errElsewhere = errors.New("two connections to one address lead to different servers")
+var errElsewhere = errors.New("the two connections lead to different servers")
 
 // A Pairing is two connections to one server: the lane, whose reads the server tracks, and another, on which it says
 // what has changed. What was read may be used while the Pairing is fresh, unless Changed is told of the key. When
@@ -428,6 +428,9 @@ func (f *follower) pair(key string, id int64) (*Pairing, error) {
 		if r[i].kind == '-' {
 			err = untracked(redis.Error(r[i].text))
 		}
+	}
+	if err == nil && !heard && sent.conn.address != f.conn.address { // the master was replaced between the two
+		err = errElsewhere
 	}
 	if err == nil && !heard {
 		err = fmt.Errorf("%w: %w", ErrUntracked, errElsewhere)

@@ -34,6 +34,9 @@ type Outcome struct {
 	State State
 	Ago   time.Duration
 	Token string
+
+	// Unconfirmed is ErrNotReplicated, with its cause, if what was written may be lost with the master.
+	Unconfirmed error
 }
 
 // Errors that a caller can act on.
@@ -41,6 +44,9 @@ var (
 	// ErrUnavailable and ErrMisconfigured are those of package redisconn.
 	ErrUnavailable   = redisconn.ErrUnavailable
 	ErrMisconfigured = redisconn.ErrMisconfigured
+
+	// ErrNotReplicated means that a write was carried out, and too few replicas have confirmed it in time.
+	ErrNotReplicated = redisconn.ErrNotReplicated
 
 	// ErrTooLarge means that the session would become larger than MaxSessionBytes. Nothing was changed.
 	ErrTooLarge = errors.New("too large")

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,7 +26,9 @@ func (s *Store) Ping(ctx context.Context) error {
 			if run == "1" {
 				c = c.Whole()
 			}
-			if _, _, err := s.run(ctx, began, c); err != nil {
+			c.Replicate(s.config.WaitReplicas)
+			_, o, err := s.run(ctx, began, c)
+			if err := cmp.Or(err, o.Unconfirmed); err != nil {
 				return advised(of(at, err))
 			}
 		}
@@ -62,6 +65,7 @@ func advised(err error) error {
 		{"OOM command", "it is full; raise its maxmemory, or delete other data"},
 		{"MISCONF", "it can't save to its disk and refuses writes until it can; its log says what to fix"},
 		{"NOREPLICAS", "it has fewer replicas than it wants; bring them back, or lower its min-replicas-to-write"},
+		{ErrNotReplicated.Error(), "bring its replicas back, or lower Redis.WaitReplicas"},
 		{"older than 6.2", "use Redis 6.2 or later, or Valkey"},
 		{"nknown command", noCommand},
 		{"nknown Redis command", noCommand}, // in scripts

@@ -10,6 +10,7 @@ import (
 	"cmp"
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -29,6 +30,7 @@ type Config struct {
 	Absolute                time.Duration // 0 for none
 	MaxSessionBytes         int
 	MaxSessionsPerUser      int // 0 for any number
+	WaitReplicas            int // that must have a write before it is done
 
 	// CacheFor is how old a session may be that is read from memory; 0 if none is. CacheBytes bounds that memory.
 	// CacheRefused is told that Redis doesn't let it be.
@@ -180,6 +182,9 @@ func (s *Store) key(handle string) string { return s.config.Prefix + "s:{" + han
 func (s *Store) on(script *redisconn.Script, id *ID, n int) *redisconn.Command {
 	c := script.On(1+n, s.key(id.Handle))
 	c.String(id.verifier)
+	if script != s.renew && script != s.peek && script != s.restore { // of which no caller is told
+		c.Replicate(s.config.WaitReplicas)
+	}
 	return c
 }
 
@@ -195,29 +200,37 @@ func (s *Store) run(ctx context.Context, began time.Time, c *redisconn.Command) 
 // to read.
 func (s *Store) ask(ctx context.Context, began time.Time, c *redisconn.Command) (redisconn.Reply, Outcome, error) {
 	r, err := s.redis.Do(ctx, began, c)
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrNotReplicated) {
 		return redisconn.Reply{}, Outcome{}, s.located(mapped(err))
 	}
+	o, failure := s.told(r)
+	if failure == nil && o.State == Alive {
+		o.Unconfirmed = err
+	}
+	return r, o, failure
+}
+
+// told tells the outcome from a reply.
+func (s *Store) told(r redisconn.Reply) (Outcome, error) {
 	if code, ok := r.Number(); ok {
 		switch code {
 		case codeOK:
-			return r, Outcome{}, nil
+			return Outcome{}, nil
 		case codeExpired:
-			return r, Outcome{State: Expired}, nil
+			return Outcome{State: Expired}, nil
 		case codeTaken:
-			return r, Outcome{State: Taken}, nil
+			return Outcome{State: Taken}, nil
 		case codeTooLarge:
-			return r, Outcome{}, fmt.Errorf("%w: the session would take more than Settings.MaxSessionBytes, %d bytes", ErrTooLarge, s.config.MaxSessionBytes)
+			return Outcome{}, fmt.Errorf("%w: the session would take more than Settings.MaxSessionBytes, %d bytes", ErrTooLarge, s.config.MaxSessionBytes)
 		case codeNotNumber:
-			return r, Outcome{}, ErrNotNumber
+			return Outcome{}, ErrNotNumber
 		}
-		return r, Outcome{}, ErrMalformed
+		return Outcome{}, ErrMalformed
 	}
 	if status, ok := r.Status(); ok {
-		o, err := ended(status)
-		return r, o, err
+		return ended(status)
 	}
-	return r, Outcome{}, nil
+	return Outcome{}, nil
 }
 
 // position finds where a script has failed, as Redis says it: the script's hash and the line.

@@ -30,15 +30,16 @@ func (s *Store) listKey(hash string) string { return s.config.Prefix + "u:{" + h
 
 // takePlace puts a session on a list, in a cluster, and returns how many places the list then has. The list
 // lasts longer than any session.
-func (s *Store) takePlace(ctx context.Context, began time.Time, hash, handle string) (places int, err error) {
+func (s *Store) takePlace(ctx context.Context, began time.Time, hash, handle string, replicas int) (places int, unconfirmed, err error) {
 	c := s.enlist.On(2, s.listKey(hash))
 	c.String(handle)
 	c.Int((s.absolute() + Late).Milliseconds())
-	r, _, err := s.run(ctx, began, c)
+	c.Replicate(replicas)
+	r, o, err := s.run(ctx, began, c)
 	items, _ := r.List()
 	count, _ := items.Next()
 	places, _ = strconv.Atoi(string(count))
-	return places, err
+	return places, o.Unconfirmed, err
 }
 
 // heal takes a session's place, in a cluster, on a list that may have lost it. The operation that it belongs to has
@@ -46,7 +47,7 @@ func (s *Store) takePlace(ctx context.Context, began time.Time, hash, handle str
 func (s *Store) heal(ctx context.Context, began time.Time, hash []byte, handle string) {
 	ctx, cancel := context.WithTimeout(ctx, s.config.Timeout/4)
 	defer cancel()
-	s.takePlace(ctx, began, string(hash), handle)
+	s.takePlace(ctx, began, string(hash), handle, 0)
 }
 
 // A Binding is what Login binds a session to.
@@ -63,11 +64,11 @@ type Binding struct {
 // place on the user's list first. What another user has left in the session is deleted. Login returns the session's own
 // idle timeout, 0 if it has none. If fresh, the id is new and the session begins.
 func (s *Store) Login(ctx context.Context, began time.Time, id *ID, fresh bool, b Binding) (idle time.Duration, o Outcome, err error) {
-	hash, places := "", 0
+	hash, places, unconfirmed := "", 0, error(nil)
 	if b.User != "" {
 		hash = listHash(b.User)
 		if s.config.Cluster {
-			if places, err = s.takePlace(ctx, began, hash, id.Handle); err != nil {
+			if places, unconfirmed, err = s.takePlace(ctx, began, hash, id.Handle, s.config.WaitReplicas); err != nil {
 				return 0, Outcome{}, err
 			}
 		}
@@ -92,6 +93,9 @@ func (s *Store) Login(ctx context.Context, began time.Time, id *ID, fresh bool, 
 		c.String(f.Name)
 		c.Bytes(f.Value)
 	}
+	if unconfirmed != nil { // which is no better if this waits too
+		c.Replicate(0)
+	}
 	r, o, err := s.run(ctx, began, c)
 	if s.config.MaxSessionsPerUser > 0 && !s.config.Cluster { // it may have ended others
 		s.cache.forgetUser(b.User)
@@ -99,6 +103,7 @@ func (s *Store) Login(ctx context.Context, began time.Time, id *ID, fresh bool, 
 	if err != nil || o.State != Alive {
 		return 0, o, err
 	}
+	o.Unconfirmed = cmp.Or(o.Unconfirmed, unconfirmed)
 	items, _ := r.List()
 	own, _ := items.Next()
 	if count, _ := items.Next(); !s.config.Cluster {
@@ -239,7 +244,10 @@ func (s *Store) look(ctx context.Context, began time.Time, user string, handles 
 			c := s.members.On(2, keys...)
 			c.String(user)
 			c.Flag(end)
-			r, _, failure := s.run(ctx, began, c)
+			if end {
+				c.Replicate(s.config.WaitReplicas)
+			}
+			r, o, failure := s.run(ctx, began, c)
 			if end {
 				for _, key := range keys {
 					s.cache.forgetKey(key)
@@ -248,7 +256,7 @@ func (s *Store) look(ctx context.Context, began time.Time, user string, handles 
 			items, _ := r.List()
 			mu.Lock()
 			defer mu.Unlock()
-			err = cmp.Or(err, failure)
+			err = cmp.Or(err, failure, o.Unconfirmed)
 			for {
 				handle, more := items.Next()
 				if !more {
@@ -281,6 +289,7 @@ func (s *Store) look(ctx context.Context, began time.Time, user string, handles 
 func (s *Store) Revoke(ctx context.Context, began time.Time, handle string) error {
 	c := s.revoke.On(1, s.key(handle))
 	c.String("")
-	_, _, err := s.run(ctx, began, c)
-	return err
+	c.Replicate(s.config.WaitReplicas)
+	_, o, err := s.run(ctx, began, c)
+	return cmp.Or(err, o.Unconfirmed)
 }

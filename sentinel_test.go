@@ -1,0 +1,244 @@
+package pycket_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gomodule/redigo/redis"
+
+	"github.com/pycket/pycket"
+	"github.com/pycket/pycket/internal/redistest"
+)
+
+// behind are settings for a group.
+func behind(group *redistest.Group) pycket.Settings {
+	s := settings(group.Servers[0])
+	s.Redis.URL, s.Redis.Dial = "", group.Dial
+	s.Redis.Sentinel = pycket.SentinelSettings{Master: group.Name, Addresses: group.Sentinels}
+	return s
+}
+
+// A writer is a browser that stores one value after the other, and knows what came of each.
+type writer struct {
+	*browser
+	acknowledged []string // names
+	unconfirmed  []string // refused with ErrNotReplicated
+	failed       int
+	pause        time.Duration // the longest between two of either
+}
+
+// write goes on until the context ends. Every value that is stored is counted.
+func (w *writer) write(ctx context.Context, count *atomic.Int64) error {
+	for last := time.Now(); ctx.Err() == nil; {
+		name := fmt.Sprintf("w%d", len(w.acknowledged)+len(w.unconfirmed)+w.failed)
+		_, list, err := w.try("set:" + name + ":x")
+		switch {
+		case err != nil:
+			return err
+		case list[0].Err == "ErrUnavailable":
+			w.failed++
+			continue
+		case list[0].Err == "":
+			w.acknowledged = append(w.acknowledged, name)
+		case list[0].Err == "ErrNotReplicated":
+			w.unconfirmed = append(w.unconfirmed, name)
+		default:
+			return fmt.Errorf("%s: %s", name, list[0].Err)
+		}
+		now := time.Now()
+		w.pause, last = max(w.pause, now.Sub(last)), now
+		count.Add(1)
+	}
+	return nil
+}
+
+// lost counts those of names that are not stored.
+func (w *writer) lost(names []string) (n int) {
+	w.t.Helper()
+	stored := map[string]bool{}
+	for _, name := range w.must("keys")[0].([]any) {
+		stored[name.(string)] = true
+	}
+	if !stored["before"] {
+		w.t.Error("what was stored long before is lost")
+	}
+	for _, name := range names {
+		if !stored[name] {
+			n++
+		}
+	}
+	return n
+}
+
+// failOver fails the server that has the writers' sessions while they write, and waits until they write again after
+// replaced reports that another has taken its place. It returns how many acknowledged writes are lost.
+func failOver(t *testing.T, writers []*writer, fail func(), replaced func() bool) (lost int) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var count atomic.Int64
+	var writing sync.WaitGroup
+	for _, w := range writers {
+		writing.Go(func() {
+			if err := w.write(ctx, &count); err != nil {
+				t.Error(err)
+				cancel()
+			}
+		})
+	}
+	await := func(what string, is func() bool) {
+		t.Helper()
+		for began := time.Now(); !is() && ctx.Err() == nil; time.Sleep(10 * time.Millisecond) {
+			if time.Since(began) > time.Minute {
+				t.Errorf("%s is awaited in vain", what)
+				cancel()
+			}
+		}
+	}
+	await("the load", func() bool { return count.Load() > 200 })
+	began := time.Now()
+	fail()
+	await("another master", replaced)
+	elected := time.Since(began)
+	before := count.Load()
+	await("service", func() bool { return count.Load() > before+10 })
+	cancel()
+	writing.Wait()
+	acknowledged, unconfirmed, failed := 0, 0, 0
+	var pause time.Duration
+	for _, w := range writers {
+		lost += w.lost(w.acknowledged)
+		acknowledged += len(w.acknowledged)
+		unconfirmed += len(w.unconfirmed)
+		failed += w.failed
+		pause = max(pause, w.pause)
+	}
+	t.Logf("another master after %v, without service for %v; of %d acknowledged writes %d are lost, %d were not confirmed, %d failed", elected.Round(time.Millisecond), pause.Round(time.Millisecond), acknowledged, lost, unconfirmed, failed)
+	return lost
+}
+
+// newWriters are browsers with sessions.
+func newWriters(site *site, n int) (writers []*writer) {
+	for range n {
+		w := &writer{browser: site.browser()}
+		w.try("set:before:x") // which may not be confirmed where replicas are missing
+		writers = append(writers, w)
+	}
+	return writers
+}
+
+// everyFailover reports whether all combinations are to be tried, which takes minutes.
+func everyFailover() bool { return os.Getenv("PYCKET_TEST_FAILOVERS") == "all" }
+
+// A master that dies, hangs or is cut off from the others is replaced. Sessions go on with the new one, and once
+// the App has left the old, nothing is written there. What all replicas have is not lost.
+func TestSentinelFailover(t *testing.T) {
+	for _, test := range []struct {
+		kind  string
+		wait  int // for so many replicas
+		usual bool
+	}{
+		{"killed", 0, false}, {"killed", 1, false}, {"killed", 2, true},
+		{"hangs", 0, true}, {"hangs", 1, false}, {"hangs", 2, false},
+		{"partitioned", 0, true}, {"partitioned", 1, false}, {"partitioned", 2, false},
+	} {
+		if test.usual || everyFailover() {
+			t.Run(fmt.Sprintf("%s, WaitReplicas %d", test.kind, test.wait), func(t *testing.T) { testSentinelFailover(t, test.kind, test.wait) })
+		}
+	}
+}
+
+func testSentinelFailover(t *testing.T, kind string, wait int) {
+	var group *redistest.Group
+	if kind == "partitioned" {
+		group = redistest.StartDivisible(t, "--min-replicas-to-write", "1", "--min-replicas-max-lag", "1")
+	} else {
+		group = redistest.StartGroup(t)
+	}
+	old := group.Servers[0]
+	s := behind(group)
+	s.Redis.WaitReplicas = wait
+	if wait == 2 { // of which one becomes the master: then no write is confirmed
+		s.Redis.Timeout = shortTimeout
+	}
+	site := unstartedSite(t, s)
+	if err := site.app.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	writers := newWriters(site, 4)
+	awaitReplicas(t, old, "{any}", 2)
+	fail := map[string]func(){"killed": old.Kill, "hangs": old.Suspend, "partitioned": func() { group.Isolate(old) }}[kind]
+	var written string
+	lost := failOver(t, writers, fail, func() bool {
+		if master := group.Master(); master == nil || master == old {
+			return false
+		}
+		if kind == "partitioned" { // it may take writes until the App has heard of the other
+			if clients, _ := redis.String(old.Do(0, "CLIENT", "LIST"), nil); strings.Contains(clients, "evalsha") { // the App's last command
+				return false
+			}
+			written = changes(old)
+		}
+		return true
+	})
+	if wait == 2 && lost > 0 {
+		t.Errorf("%d writes are lost that both replicas had", lost)
+	}
+	switch kind {
+	case "hangs":
+		old.Resume()
+		for _, w := range writers {
+			w.try("set:resumed:x")
+			w.want([]outcome{{Value: "x"}}, "get:resumed")
+		}
+	case "partitioned":
+		equal(t, "changes to the old master after the failover", written, changes(old))
+	}
+}
+
+// In a cluster, too, what the replicas have is not lost.
+func TestClusterFailoverWaits(t *testing.T) {
+	for _, wait := range []int{0, 1} {
+		if wait == 0 && !everyFailover() {
+			continue
+		}
+		t.Run(fmt.Sprintf("WaitReplicas %d", wait), func(t *testing.T) {
+			server := redistest.StartCluster(t, 3, 1)
+			master := server.Nodes()[0]
+			s := settings(server)
+			s.Redis.WaitReplicas, s.Redis.Timeout = wait, shortTimeout // the only one becomes a master
+			site := unstartedSite(t, s)
+			var writers []*writer
+			for len(writers) < 4 {
+				if w := newWriters(site, 1)[0]; server.NodeOf(keyOf(idOf(t, w.cookie()))).Addr == master.Addr {
+					writers = append(writers, w)
+				}
+			}
+			key := keyOf(idOf(t, writers[0].cookie()))
+			awaitReplicas(t, master, key, 1)
+			_, port, _ := net.SplitHostPort(master.Addr)
+			lost := failOver(t, writers, master.Kill, func() bool {
+				nodes, _ := redis.String(server.Nodes()[1].Do(0, "CLUSTER", "NODES"), nil)
+				return strings.Contains(nodes, ":"+port+"@") && strings.Count(nodes, "master") == 4 // the dead one, too
+			})
+			if wait == 1 && lost > 0 {
+				t.Errorf("%d writes are lost that the replica had", lost)
+			}
+		})
+	}
+}
+
+// changes is how often what a server holds was changed.
+func changes(server *redistest.Server) string {
+	info, _ := redis.String(server.Do(0, "INFO", "persistence"), nil)
+	lines := strings.Split(info, "\r\n")
+	return lines[slices.IndexFunc(lines, func(line string) bool { return strings.HasPrefix(line, "rdb_changes_since_last_save") })]
+}
