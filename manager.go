@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pycket/pycket/internal/store"
+	"github.com/pycket/pycket/internal/warn"
 )
 
 // Values are names and values to be set together.
@@ -83,7 +84,7 @@ func (m *manager) ctx() context.Context {
 // bound returns an error if there is no request to work on.
 func (m *manager) bound() error {
 	if m.cause != nil {
-		return stray(m.cause)
+		return warn.Stray(m.cause)
 	}
 	return nil
 }
@@ -115,6 +116,22 @@ func (m *manager) fields(values Values) ([]store.Field, error) {
 
 // A setter is an operation of the store that sets fields.
 type setter func(s *store.Store, ctx context.Context, began time.Time, id *store.ID, fresh bool, fields []store.Field) (store.Outcome, error)
+
+func (m *manager) setOne(op string, kind valueKind, set setter, name string, value any) error {
+	f, err := m.field(name, value)
+	if err == nil {
+		err = m.set(kind, set, f)
+	}
+	return failedOn(op, name, err)
+}
+
+func (m *manager) setMany(op string, kind valueKind, set setter, values Values) error {
+	fields, err := m.fields(values)
+	if err == nil && len(fields) > 0 {
+		err = m.set(kind, set, fields...)
+	}
+	return failed(op, err)
+}
 
 func (m *manager) set(kind valueKind, set setter, fields ...store.Field) error {
 	op, err := m.begin()
@@ -204,20 +221,12 @@ func (m *SessionManager) WithContext(ctx context.Context) *SessionManager {
 
 // Set stores a value: see [Manager].
 func (m *SessionManager) Set(name string, value any) error {
-	f, err := m.field(name, value)
-	if err == nil {
-		err = m.set(sessionValue, (*store.Store).Set, f)
-	}
-	return failedOn("set", name, err)
+	return m.setOne("set", sessionValue, (*store.Store).Set, name, value)
 }
 
 // SetMany stores several values, all or none: see [Manager].
 func (m *SessionManager) SetMany(values Values) error {
-	fields, err := m.fields(values)
-	if err == nil && len(fields) > 0 {
-		err = m.set(sessionValue, (*store.Store).Set, fields...)
-	}
-	return failed("set many", err)
+	return m.setMany("set many", sessionValue, (*store.Store).Set, values)
 }
 
 // Lookup reads a value from the request's snapshot: see [Manager].

@@ -102,7 +102,7 @@ func Bind(handler any, w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if q := requestOf(w, r); q != nil && handler != nil {
-		q.app.warnings.unbindable(reflect.TypeOf(handler))
+		q.app.warnings.Unbindable(reflect.TypeOf(handler), hasMixins)
 	}
 }
 

@@ -44,20 +44,12 @@ func (m *NotificationManager) WithContext(ctx context.Context) *NotificationMana
 
 // Set stores a notification: see [Manager]. It replaces one of the same name that nobody has read.
 func (m *NotificationManager) Set(name string, value any) error {
-	f, err := m.field(name, value)
-	if err == nil {
-		err = m.set(notification, (*store.Store).Notify, f)
-	}
-	return failedOn("notify", name, err)
+	return m.setOne("notify", notification, (*store.Store).Notify, name, value)
 }
 
 // SetMany stores several notifications, all or none: see [Manager].
 func (m *NotificationManager) SetMany(values Values) error {
-	fields, err := m.fields(values)
-	if err == nil && len(fields) > 0 {
-		err = m.set(notification, (*store.Store).Notify, fields...)
-	}
-	return failed("notify many", err)
+	return m.setMany("notify many", notification, (*store.Store).Notify, values)
 }
 
 // Lookup takes a notification out: see [Manager]. If it can't be read into the variable's type, it is put back.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pycket/pycket/internal/codec"
 	"github.com/pycket/pycket/internal/store"
+	"github.com/pycket/pycket/internal/warn"
 )
 
 // Settings are the settings of an [App]. The zero value of every field but Secrets is a good default; docs/settings.md
@@ -83,7 +84,7 @@ type App struct {
 	seal     *codec.Seal // if the codec is Sealed; codec is then the one inside
 	digits   bool        // whole numbers are stored as decimal digits
 	logger   *slog.Logger
-	warnings *warnings
+	warnings *warn.Warnings
 }
 
 // New makes an App. It checks all settings, and for each bad one its error says how to fix it. It dials nothing: use
@@ -115,7 +116,7 @@ func New(s Settings) (*App, error) {
 	if len(fault) > 0 {
 		return nil, errors.Join(fault...)
 	}
-	a := &App{settings: s, cookies: cookies, codec: s.Codec, logger: s.Logger, warnings: newWarnings(s.Logger)}
+	a := &App{settings: s, cookies: cookies, codec: s.Codec, logger: s.Logger, warnings: warn.New(s.Logger)}
 	a.store = store.New(redis.client(&s.Redis), store.Config{
 		Prefix:             s.Redis.Prefix,
 		Sessions:           redis.Database,
@@ -129,7 +130,7 @@ func New(s Settings) (*App, error) {
 		WaitReplicas:       s.Redis.WaitReplicas,
 		CacheFor:           s.CacheFor,
 		CacheBytes:         s.CacheBytes,
-		CacheRefused:       a.warnings.uncached,
+		CacheRefused:       a.warnings.Uncached,
 	})
 	if seal, ok := s.Codec.(*sealed); ok {
 		a.codec, a.seal = seal.codec, seal.seal
@@ -193,8 +194,7 @@ type CacheStats struct {
 
 // CacheStats returns the figures since [New]; all are 0 if CacheFor is.
 func (a *App) CacheStats() CacheStats {
-	s := a.store.CacheStats()
-	return CacheStats{Hits: s.Hits, Misses: s.Misses, Invalidations: s.Changes, Bytes: s.Bytes, PongAge: s.Heard}
+	return CacheStats(a.store.CacheStats())
 }
 
 // Close waits for operations under way, which end within RedisSettings.Timeout, and closes the connections to Redis.

@@ -136,11 +136,8 @@ func checkSentinel(s *RedisSettings, target redisTarget, fault *faults) {
 	fault.when(len(n.Addresses) == 0, "Redis.Sentinel.Addresses is empty; name at least one sentinel, better all, as host:port")
 	fault.addresses("Redis.Sentinel.Addresses", n.Addresses)
 	fault.when(n.User != "" && n.Password == "", "Redis.Sentinel.User is set, and Redis.Sentinel.Password is not; set both, or only the password if the sentinels have no users")
-	if len(s.Cluster) > 0 {
-		fault.when(true, "Redis.Sentinel and Redis.Cluster are both set; use one: a cluster has no sentinels")
-		return
-	}
-	fault.when(target.Network == "unix" || target.named,
+	fault.when(len(s.Cluster) > 0, "Redis.Sentinel and Redis.Cluster are both set; use one: a cluster has no sentinels")
+	fault.when(len(s.Cluster) == 0 && (target.Network == "unix" || target.named),
 		"Redis.URL names a server, and Redis.Sentinel.Master another way to it; put only user, password, scheme and database into the URL, as in rediss://user:password@/0")
 }
 
@@ -190,12 +187,7 @@ func (t redisTarget) client(s *RedisSettings) redisconn.Client {
 
 // newRedisPool makes the pool of the connections to a server.
 func newRedisPool(dial func(context.Context) (redis.Conn, error), check func(redis.Conn, time.Time) error, connections int) *redis.Pool {
-	return &redis.Pool{
-		MaxIdle:      connections,
-		IdleTimeout:  redisconn.IdleClose,
-		DialContext:  dial,
-		TestOnBorrow: check,
-	}
+	return &redis.Pool{MaxIdle: connections, IdleTimeout: redisconn.IdleClose, DialContext: dial, TestOnBorrow: check}
 }
 
 // A redisTarget is a parsed URL.

@@ -195,7 +195,9 @@ func (op *operation) end() { op.lock.Unlock() }
 
 // explain notes and returns an error of the store.
 func (op *operation) explain(err error) error {
-	op.app.warnings.lost(err)
+	if errors.Is(err, ErrUnavailable) {
+		op.app.warnings.Lost(err)
+	}
 	return op.cancelled(err)
 }
 
@@ -217,7 +219,7 @@ func (q *request) nextCookie() {
 	case found != nil:
 		q.id, q.lifetime, q.issued = found.Data, found.Lifetime, found.Signed
 	case forged != "" && q.skip == 1:
-		q.app.warnings.forged(forged)
+		q.app.warnings.Forged(forged)
 	}
 }
 
@@ -231,7 +233,7 @@ const tick = time.Millisecond
 // settle records an operation's outcome and reports whether the session is alive. If it isn't, the request goes on with
 // another id if it has one, or without a session.
 func (q *request) settle(o store.Outcome) bool {
-	q.app.warnings.found()
+	q.app.warnings.Found()
 	switch {
 	case o.State == store.Alive:
 		if q.trying { // the rotation was carried out
@@ -311,8 +313,6 @@ func (op *operation) changed(o store.Outcome, err error) {
 // uncertain drops what was read: a command that has failed may have been carried out all the same.
 func (op *operation) uncertain() { op.snapshot = snapshot{} }
 
-var errTries = fmt.Errorf("no session was found, and none could be made, in %d attempts", maxTries)
-
 // maxTries bounds how often a write is tried: once for each cookie, since all their sessions may have ended, then under
 // a new id, and under another if that is in use.
 const maxTries = maxCookies + 3
@@ -326,11 +326,11 @@ func (op *operation) next() bool {
 	op.fresh = op.id == nil
 	switch {
 	case op.tries > maxTries:
-		op.err = errTries
+		op.err = fmt.Errorf("no session was found, and none could be made, in %d attempts", maxTries)
 	case op.state == ended && !(op.login && op.before):
 		op.err = ErrGone
 	case op.fresh && op.committed.Load():
-		op.err = op.app.warnings.headersSent()
+		op.err = op.app.warnings.Refused(ErrHeadersSent)
 	case op.fresh:
 		op.id = store.NewID()
 	}
@@ -392,7 +392,7 @@ func (op *operation) names() ([]string, error) {
 func (op *operation) rotate() error {
 	for op.asks() {
 		if op.committed.Load() {
-			return op.app.warnings.headersSent()
+			return op.app.warnings.Refused(ErrHeadersSent)
 		}
 		next := op.rotation()
 		op.changed(op.app.store.Rotate(op.ctx, op.began, op.id, next))

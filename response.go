@@ -73,7 +73,7 @@ func (op *operation) headers(h http.Header) {
 			return
 		}
 		if op.app.cookies.dropped(op.http) {
-			op.app.warnings.plain()
+			op.app.warnings.Plain()
 		}
 	case deleteCookie:
 		line = op.app.cookies.delete(op.http)
@@ -113,15 +113,13 @@ func (op *operation) due() bool {
 		still = err == nil && op.settle(o)
 	}
 	if err == nil && o.State == store.Rotated {
-		err = errNewID
+		err = errors.New("another request has given the session a new id meanwhile, whose cookie must stay")
 	}
 	if renew && err != nil && !errors.Is(err, context.Canceled) { // then no browser is waiting
-		op.app.warnings.forgotten(err)
+		op.app.warnings.Forgotten(err)
 	}
 	return still
 }
-
-var errNewID = errors.New("another request has given the session a new id meanwhile, whose cookie must stay")
 
 func addVary(h http.Header) {
 	for _, line := range h["Vary"] {

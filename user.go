@@ -86,7 +86,7 @@ func (m *SessionManager) bind(user string, values Values, login bool) error {
 		return op.gone() // no session is made without a user
 	}
 	if login && op.id != nil && op.committed.Load() {
-		return op.app.warnings.headersSent()
+		return op.app.warnings.Refused(ErrHeadersSent)
 	}
 	op.login = login
 	agent := op.http.UserAgent()
@@ -162,7 +162,7 @@ func (m *SessionManager) Remember(idle time.Duration) (err error) {
 	}
 	defer op.end()
 	if op.committed.Load() {
-		return op.app.warnings.headersSent()
+		return op.app.warnings.Refused(ErrHeadersSent)
 	}
 	for op.asks() {
 		op.changed(op.app.store.Remember(op.ctx, op.began, op.id, idle))

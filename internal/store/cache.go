@@ -173,9 +173,10 @@ func (c *cache) forgetUser(user string) {
 
 // CacheStats are counted since the Store was made.
 type CacheStats struct {
-	Hits, Misses, Changes uint64
-	Bytes                 uint64
-	Heard                 time.Duration // how long ago Redis has confirmed that it tells all changes; 0 if it doesn't
+	Hits, Misses  uint64
+	Invalidations uint64
+	Bytes         uint64
+	PongAge       time.Duration // how long ago Redis has confirmed that it tells all changes; 0 if it doesn't
 }
 
 // CacheStats returns how the sessions in memory are used.
@@ -184,9 +185,9 @@ func (s *Store) CacheStats() CacheStats {
 	if c == nil {
 		return CacheStats{}
 	}
-	stats := CacheStats{Hits: c.hits.Load(), Misses: c.misses.Load(), Changes: c.changes.Load(), Bytes: c.entries.WeightedSize()}
+	stats := CacheStats{Hits: c.hits.Load(), Misses: c.misses.Load(), Invalidations: c.changes.Load(), Bytes: c.entries.WeightedSize()}
 	if at, ok := c.redis.Heard(); ok {
-		stats.Heard = time.Since(at)
+		stats.PongAge = time.Since(at)
 	}
 	return stats
 }

@@ -1,11 +1,11 @@
-package pycket
+// Package warn logs what an operator should know, if no caller is told or a caller may ignore it.
+package warn
 
 import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"log/slog"
 	"reflect"
 	"sync"
@@ -13,9 +13,8 @@ import (
 	"time"
 )
 
-// warnings logs what an operator should know, if no caller is told or a caller may ignore it. Warnings are rate
-// limited, since every request could cause one.
-type warnings struct {
+// Warnings are those of one application. They are rate limited, since every request could cause one.
+type Warnings struct {
 	logger *slog.Logger
 	salt   [32]byte
 
@@ -56,31 +55,32 @@ func (l *limit) warn(logger *slog.Logger, pause time.Duration, text string, abou
 	}
 }
 
-func newWarnings(logger *slog.Logger) *warnings {
-	w := &warnings{logger: logger}
+// New returns Warnings that are logged by logger.
+func New(logger *slog.Logger) *Warnings {
+	w := &Warnings{logger: logger}
 	rand.Read(w.salt[:])
 	return w
 }
 
-// forged warns of a cookie that looks like the application's and that no secret has signed: somebody is
+// Forged warns of a cookie that looks like the application's and that no secret has signed: somebody is
 // guessing, or a secret was removed too early. Only a hash of the cookie is logged, with this process's salt.
 // It shows whether two cookies are the same, and is of no use to anyone who can read the log.
-func (w *warnings) forged(cookie string) {
+func (w *Warnings) Forged(cookie string) {
 	mac := hmac.New(sha256.New, w.salt[:])
 	mac.Write([]byte(cookie))
 	w.forgeries.warn(w.logger, betweenWarnings, "a session cookie with a bad signature", slog.String("hash", hex.EncodeToString(mac.Sum(nil)[:8])))
 }
 
-// headersSent warns of a write that is refused with ErrHeadersSent: a handler that ignores the error would lose
+// Refused warns of a write that came after the response, and returns cause: a handler that ignores the error would lose
 // the write silently.
-func (w *warnings) headersSent() error {
-	w.refusals.warn(w.logger, betweenMistakes, "a write was refused: write to the session before the response", slog.Any("error", ErrHeadersSent))
-	return ErrHeadersSent
+func (w *Warnings) Refused(cause error) error {
+	w.refusals.warn(w.logger, betweenMistakes, "a write was refused: write to the session before the response", slog.Any("error", cause))
+	return cause
 }
 
-// forgotten warns of a session that is remembered, but whose browser was not sent the new cookie: it drops the old one
+// Forgotten warns of a session that is remembered, but whose browser was not sent the new cookie: it drops the old one
 // when it is closed.
-func (w *warnings) forgotten(cause error) {
+func (w *Warnings) Forgotten(cause error) {
 	w.losses.warn(w.logger, betweenMistakes, "the cookie of a session that is to be remembered was not sent", slog.Any("error", cause))
 }
 
@@ -94,11 +94,8 @@ type outage struct {
 // quietAfter is how long no operation may have failed before an outage is over: a few servers of a cluster may be down.
 const quietAfter = time.Second
 
-// lost notes that an operation has failed. The first failure of an outage is logged.
-func (w *warnings) lost(err error) {
-	if !errors.Is(err, ErrUnavailable) {
-		return
-	}
+// Lost notes that an operation has failed because of Redis. The first failure of an outage is logged.
+func (w *Warnings) Lost(err error) {
 	w.outage.mu.Lock()
 	now := time.Now()
 	w.outage.last = now
@@ -112,8 +109,8 @@ func (w *warnings) lost(err error) {
 	}
 }
 
-// found notes that Redis has carried out an operation. The end of an outage is logged.
-func (w *warnings) found() {
+// Found notes that Redis has carried out an operation. The end of an outage is logged.
+func (w *Warnings) Found() {
 	if !w.outage.on.Load() {
 		return
 	}
@@ -126,34 +123,33 @@ func (w *warnings) found() {
 	}
 }
 
-// plain warns of a cookie that the browser drops, since it is Secure and was sent over plain HTTP.
-func (w *warnings) plain() {
+// Plain warns of a cookie that the browser drops, since it is Secure and was sent over plain HTTP.
+func (w *Warnings) Plain() {
 	w.insecure.Do(func() {
 		w.logger.Warn("pycket: Cookies.Secure is SecureAlways, and a session's cookie was sent over plain HTTP, where browsers drop it: users have to log in again and again. Serve the site over TLS; if a proxy does, let it set X-Forwarded-Proto")
 	})
 }
 
-// uncached warns of a Redis with which CacheFor has no effect.
-func (w *warnings) uncached(cause error) {
+// Uncached warns of a Redis with which CacheFor has no effect.
+func (w *Warnings) Uncached(cause error) {
 	w.untracked.Do(func() {
 		w.logger.Warn("pycket: CacheFor is set, and sessions are not kept in memory: every read goes to Redis", "error", cause)
 	})
 }
 
-// unbindable warns, once for each type, of a handler whose mixins Bind can't bind.
-func (w *warnings) unbindable(t reflect.Type) {
+// Unbindable warns, once for each type, of a handler whose mixins Bind can't bind.
+func (w *Warnings) Unbindable(t reflect.Type, hasMixins func(reflect.Type) bool) {
 	if _, known := w.unbound.LoadOrStore(t, true); !known && hasMixins(t) {
 		w.logger.Error("pycket: Bind got a " + t.String() + ", and can't bind its mixins: give it a pointer to a struct that embeds them")
 	}
 }
 
-// strays limits the warnings of operations that have no App, by their error.
-var strays = map[error]*limit{ErrNotBound: {}, ErrNoApp: {}}
+// strays are the limits of Stray, by their error.
+var strays sync.Map
 
-// stray warns of such an operation: see headersSent.
-func stray(cause error) error {
-	if l := strays[cause]; l != nil {
-		l.warn(slog.Default(), betweenMistakes, "an operation was refused", slog.Any("error", cause))
-	}
+// Stray warns of an operation that has no App, and returns the cause, one of a few: see Refused.
+func Stray(cause error) error {
+	l, _ := strays.LoadOrStore(cause, new(limit))
+	l.(*limit).warn(slog.Default(), betweenMistakes, "an operation was refused", slog.Any("error", cause))
 	return cause
 }
