@@ -164,7 +164,19 @@ func testSentinelFailover(t *testing.T, kind string, wait int) {
 		group = redistest.StartGroup(t)
 	}
 	old := group.Servers[0]
+	rights := []any{"SETUSER", "pycket"} // those that docs/settings.md asks for
+	for _, right := range append(documentedRights(t), "+wait") {
+		rights = append(rights, right)
+	}
+	for _, server := range group.Servers {
+		server.Do(0, "ACL", rights...)
+	}
 	s := behind(group)
+	if kind == "hangs" {
+		s.CacheFor = time.Second // for which those rights are not enough
+	} else {
+		s.Redis.URL = "redis://pycket:PASSWORD@"
+	}
 	s.Redis.WaitReplicas = wait
 	if wait == 2 { // of which one becomes the master: then no write is confirmed
 		s.Redis.Timeout = shortTimeout
@@ -198,6 +210,9 @@ func testSentinelFailover(t *testing.T, kind string, wait int) {
 		for _, w := range writers {
 			w.try("set:resumed:x")
 			w.want([]outcome{{Value: "x"}}, "get:resumed")
+		}
+		if err := site.app.Ping(t.Context()); (err != nil) != (wait == 2) { // which asks whether the new master tracks what is read
+			t.Error(err)
 		}
 	case "partitioned":
 		equal(t, "changes to the old master after the failover", written, changes(old))
