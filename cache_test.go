@@ -9,9 +9,11 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -744,9 +746,9 @@ type event struct {
 	id, value  int // after it: the number of the id that is alive, and the value; id is -1 if none is
 }
 
-// Three Apps stand for three processes; they have nothing in common. They write to sessions, rotate, revoke and expire them,
-// all at random, and each read is compared with what may be read: nothing that was over CacheFor before it began, or by the
-// same App at all; nothing that has not begun when it ends; and nothing of another session.
+// Three processes write to sessions, rotate, revoke and expire them, all at random, and each read is compared with what may
+// be read: nothing that was over CacheFor before it began, or by the same process at all; nothing that has not begun when
+// it ends; and nothing of another session.
 func TestCacheCoherence(t *testing.T) {
 	for name, start := range map[string]func(testing.TB) *redistest.Server{
 		"redis":   func(t testing.TB) *redistest.Server { return redistest.Start(t) },
@@ -758,29 +760,43 @@ func TestCacheCoherence(t *testing.T) {
 
 func checkCoherence(t *testing.T, server *redistest.Server) {
 	const cacheFor, sessions, ids = 50 * time.Millisecond, 6, 40
-	var apps []*pycket.App
-	for range 3 {
-		s := settings(server)
-		s.CacheFor = cacheFor
-		app := newApp(t, s)
-		noError(t, app.Ping(t.Context()))
-		apps = append(apps, app)
+	own := caching(t, settings(server), cacheFor)
+	at := server.URL()
+	if server.Nodes() != nil {
+		at = "cluster://" + server.Addr
 	}
-	in := func(app int, cookie *http.Cookie, use func(s *pycket.SessionManager)) []*http.Cookie {
-		r := httptest.NewRequest("GET", "/", nil)
+	t.Setenv("PYCKET_TEST_CACHE", cacheFor.String())
+	var processes []*browser
+	for _, base := range []string{own.URL, startChild(t, at), startChild(t, at)} {
+		b := newBrowser(t, base)
+		b.client.Jar = nil
+		processes = append(processes, b)
+	}
+	in := func(process int, cookie *http.Cookie, ops ...string) ([]outcome, []*http.Cookie) {
+		r := processes[process].request("/?" + url.Values{"op": ops}.Encode())
 		if cookie != nil {
 			r.AddCookie(cookie)
 		}
-		return handle(apps[app], r, use).Cookies()
+		a, err := processes[process].send(r)
+		if err != nil {
+			t.Error(err)
+			return make([]outcome, len(ops)), nil
+		}
+		list, err := a.outcomes()
+		for _, o := range list {
+			if o.Err != "" {
+				err = errors.Join(err, errors.New(o.Err))
+			}
+		}
+		if err != nil {
+			t.Errorf("process %d: %v", process, err)
+		}
+		return list, (&http.Response{Header: a.header}).Cookies()
 	}
 	begin := func(n int) *history {
 		h := &history{number: n, cookies: make([]atomic.Pointer[http.Cookie], ids)}
 		e := event{start: time.Now()}
-		cookies := in(0, nil, func(s *pycket.SessionManager) {
-			if err := s.SetMany(pycket.Values{"session": n, "value": 0}); err != nil {
-				t.Error(err)
-			}
-		})
+		_, cookies := in(0, nil, fmt.Sprintf("setmany:session:%d:value:0", n))
 		e.end = time.Now()
 		h.cookies[0].Store(cookies[0])
 		h.key = keyOf(idOf(t, cookies[0].Value))
@@ -803,7 +819,7 @@ func checkCoherence(t *testing.T, server *redistest.Server) {
 		if last.id < 0 {
 			return
 		}
-		e := event{app: random.IntN(len(apps)), id: last.id, value: last.value}
+		e := event{app: random.IntN(len(processes)), id: last.id, value: last.value}
 		cookie := h.cookies[e.id].Load()
 		change := random.IntN(20)
 		switch {
@@ -819,19 +835,11 @@ func checkCoherence(t *testing.T, server *redistest.Server) {
 		case change < 14:
 			e.value++
 			plan(e)
-			in(e.app, cookie, func(s *pycket.SessionManager) {
-				if err := s.Set("value", e.value); err != nil {
-					t.Error(err)
-				}
-			})
+			in(e.app, cookie, fmt.Sprint("set:value:", e.value))
 		case change < 18:
 			e.id++
 			plan(e)
-			cookies := in(e.app, cookie, func(s *pycket.SessionManager) {
-				if err := s.Rotate(); err != nil {
-					t.Error(err)
-				}
-			})
+			_, cookies := in(e.app, cookie, "rotate")
 			if len(cookies) != 1 {
 				t.Error("a rotation sets no cookie")
 				return
@@ -842,9 +850,9 @@ func checkCoherence(t *testing.T, server *redistest.Server) {
 			plan(e)
 			server.Do(0, "PEXPIRE", h.key, 0)
 		default:
-			e.id = -1
+			e.id, e.app = -1, 0
 			plan(e)
-			if err := apps[e.app].Revoke(t.Context(), h.key[len("pycket:s:{"):len(h.key)-1]); err != nil {
+			if err := own.app.Revoke(t.Context(), h.key[len("pycket:s:{"):len(h.key)-1]); err != nil {
 				t.Error(err)
 			}
 		}
@@ -855,7 +863,7 @@ func checkCoherence(t *testing.T, server *redistest.Server) {
 		}
 	}
 	read := func(random *rand.Rand, h *history) {
-		app := random.IntN(len(apps))
+		app := random.IntN(len(processes))
 		before := *h.events.Load()
 		id := max(0, before[len(before)-1].id-random.IntN(2))
 		for _, e := range before {
@@ -868,15 +876,15 @@ func checkCoherence(t *testing.T, server *redistest.Server) {
 			return
 		}
 		t0 := time.Now()
-		session, value := -1, -1
-		in(app, cookie, func(s *pycket.SessionManager) {
-			var err, err2 error
-			session, err = pycket.Get(s, "session", -1)
-			value, err2 = pycket.Get(s, "value", -1)
-			if err := errors.Join(err, err2); err != nil {
-				t.Error(err)
+		list, _ := in(app, cookie, "get:session", "get:value")
+		number := func(o outcome) int {
+			text, _ := o.Value.(string)
+			if n, err := strconv.Atoi(text); err == nil {
+				return n
 			}
-		})
+			return -1
+		}
+		session, value := number(list[0]), number(list[1])
 		found := session >= 0
 		if found && session != h.number {
 			t.Errorf("a value of session %d in session %d", session, h.number)
@@ -895,7 +903,7 @@ func checkCoherence(t *testing.T, server *redistest.Server) {
 				return
 			}
 		}
-		t.Errorf("App %d, id %d: found %v, value %d; possible were %+v", app, id, found, value, after[must:may+1])
+		t.Errorf("process %d, id %d: found %v, value %d; possible were %+v", app, id, found, value, after[must:may+1])
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
@@ -927,11 +935,13 @@ func checkCoherence(t *testing.T, server *redistest.Server) {
 	}
 	writes(0)
 	working.Wait()
-	for i, app := range apps {
-		stats := app.CacheStats()
-		t.Logf("App %d: %+v", i, stats)
-		if stats.Hits == 0 || stats.Invalidations == 0 {
-			t.Errorf("App %d: %+v", i, stats)
+	if stats := own.app.CacheStats(); stats.Hits == 0 || stats.Invalidations == 0 {
+		t.Errorf("%+v", stats)
+	}
+	if server.Nodes() == nil {
+		listening := fmt.Sprintf("%s", server.Do(0, "CLIENT", "LIST", "TYPE", "pubsub"))
+		if n := strings.Count(listening, "\n"); n != len(processes) {
+			t.Errorf("%d processes are told of changes", n)
 		}
 	}
 }

@@ -548,6 +548,7 @@ func childMain(redisURL string) {
 	if seed, ok := strings.CutPrefix(redisURL, "cluster://"); ok {
 		s.Redis.URL, s.Redis.Cluster = "", []string{seed}
 	}
+	s.CacheFor, _ = time.ParseDuration(os.Getenv("PYCKET_TEST_CACHE"))
 	app, err := pycket.New(s)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
