@@ -50,8 +50,8 @@ var (
 	_ Manager = (*NotificationManager)(nil)
 )
 
-// Get returns a value. If there is none, or on an error other than [ErrNotReplicated], it returns fallback itself, not a copy. A session's value
-// comes from the request's snapshot. A notification is taken out: no other request gets it.
+// Get returns a value. If there is none, or on an error other than [ErrNotReplicated], it returns fallback itself, not a
+// copy. A session's value comes from the request's snapshot. A notification is taken out: no other request gets it.
 func Get[T any](m Manager, name string, fallback T) (T, error) {
 	var value T
 	found, err := m.Lookup(name, &value)

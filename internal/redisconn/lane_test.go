@@ -183,8 +183,7 @@ func TestBreaksBetweenReplies(t *testing.T) {
 	pair.Then(1, "PING")
 	for _, large := range []bool{false, true} {
 		if large {
-			key, _ := pair.marks()
-			s.large.add(key)
+			s.large.add(pair.keyMark())
 		}
 		for _, repeatable := range []bool{true, false} {
 			pair.repeatable = repeatable

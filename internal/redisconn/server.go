@@ -84,8 +84,8 @@ func (s *Server) do(ctx context.Context, began time.Time, c *Command) (Replies, 
 		ctx, began, deadline = limited, now, now.Add(s.timeout)
 	}
 	try := s.lane.do
-	key, all := c.marks()
-	alone := cap(s.slots) > 0 && (c.replicas > 0 || len(c.wire) > largeCommand || s.large.has(key) && !s.small.has(all))
+	key := c.keyMark()
+	alone := cap(s.slots) > 0 && (c.replicas > 0 || len(c.wire) > largeCommand || s.large.has(key) && !s.small.has(c.mark()))
 	if alone {
 		try = s.doAlone
 	}
@@ -99,9 +99,9 @@ func (s *Server) do(ctx context.Context, began time.Time, c *Command) (Replies, 
 	switch {
 	case max(r.size(), len(c.wire)) > largeCommand:
 		s.large.add(key)
-		s.small.remove(all)
+		s.small.remove(c.mark())
 	case alone && err == nil && c.script == nil && r.err(c.replies) == nil: // a script may have another reply next time
-		s.small.add(all)
+		s.small.add(c.mark())
 	}
 	if c.sent != nil && err == nil && s.tracker != nil && !c.sent.pairing.valid() {
 		s.tracker.want(s.tracker.wanted, c.key)
@@ -130,9 +130,10 @@ func (m *marks) remove(mark uint64)   { m[mark%uint64(len(m))].CompareAndSwap(ma
 
 var markSeed = maphash.MakeSeed()
 
-// marks returns the hashes of the command's key and of all of the command.
-func (c *Command) marks() (key, all uint64) {
-	return maphash.String(markSeed, c.key), maphash.Bytes(markSeed, c.wire[:min(len(c.wire), largeCommand)])
+// keyMark returns the hash of the command's key, and mark that of all of the command, which few need.
+func (c *Command) keyMark() uint64 { return maphash.String(markSeed, c.key) }
+func (c *Command) mark() uint64 {
+	return maphash.Bytes(markSeed, c.wire[:min(len(c.wire), largeCommand)])
 }
 
 // doAsking carries out a command on a key that is moving to this server of a cluster.

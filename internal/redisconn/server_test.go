@@ -143,9 +143,8 @@ func (s alone) DoAll(ctx context.Context, began time.Time, c *Command) (Replies,
 }
 
 func takeForLarge(s *Server, c *Command) {
-	key, all := c.marks()
-	s.large.add(key)
-	s.small.remove(all)
+	s.large.add(c.keyMark())
+	s.small.remove(c.mark())
 }
 
 // ways returns a Server that uses the lane, one that uses a connection for each command, and a Cluster.

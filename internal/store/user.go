@@ -247,9 +247,9 @@ func (s *Store) look(ctx context.Context, began time.Time, user string, handles 
 			if end {
 				c.Replicate(s.config.WaitReplicas)
 			}
-			r, o, failure := s.run(ctx, began, c)
+			r, o, failure := s.ask(ctx, began, c)
 			if end {
-				for _, key := range keys {
+				for _, key := range keys { // run would forget the first alone
 					s.cache.forgetKey(key)
 				}
 			}
