@@ -39,6 +39,14 @@ func caching(t *testing.T, s pycket.Settings, cacheFor time.Duration) *site {
 	return site
 }
 
+// onTracking runs a test with a redis-server and with the shared cluster, which both say what has changed, each in a
+// subtest.
+func onTracking(t *testing.T, test func(t *testing.T, server *redistest.Server)) {
+	t.Helper()
+	t.Run("redis", func(t *testing.T) { test(t, redistest.Start(t)) })
+	t.Run("cluster", func(t *testing.T) { test(t, redistest.SharedCluster(t)) })
+}
+
 // hits counts the reads from memory while f runs.
 func (s *site) hits(f func()) uint64 {
 	before := s.app.CacheStats().Hits
@@ -77,39 +85,33 @@ func sees(t *testing.T, b *browser, cacheFor time.Duration, want string) {
 
 // A session that was read is read from memory, without a round trip; notifications never are.
 func TestCache(t *testing.T) {
-	for name, start := range map[string]func(testing.TB) *redistest.Server{
-		"redis":   func(t testing.TB) *redistest.Server { return redistest.Start(t) },
-		"cluster": redistest.SharedCluster,
-	} {
-		t.Run(name, func(t *testing.T) {
-			server := start(t)
-			site := caching(t, settings(server), long)
-			b := site.browser()
-			b.must("setmany:a:b:c:d", "note:n:o", "login:ann")
-			site.remembers(b)
-			server.Scripts()
-			hits := site.hits(func() {
-				b.want([]outcome{{Value: "b"}, {Value: "d"}, {Value: ""}, {Value: []any{"a", "c"}}, {Value: "ann"}, {Value: true}},
-					"get:a", "get:c", "get:e", "keys", "user", "authtime")
-				b.want([]outcome{{Value: []any{"a", "c"}}, {Value: true}}, "keys", "has:a")
-			})
-			if run, _ := server.Scripts(); run != 0 || hits != 2 {
-				t.Errorf("Redis was asked %d times, and memory %d times; want 0 and 2", run, hits)
-			}
-			stats := site.app.CacheStats()
-			if stats.Misses == 0 || stats.Invalidations == 0 || stats.PongAge == 0 || stats.Bytes == 0 {
-				t.Errorf("%+v", stats)
-			}
-			b.want([]outcome{{Value: "b"}, {Value: "o"}, {Value: ""}}, "get:a", "take:n", "take:n")
-			if run, _ := server.Scripts(); run == 0 {
-				t.Error("a notification was taken out of memory")
-			}
-			noError(t, site.app.Close())
-			if _, list := b.do("get:a"); list[0].Err != "ErrUnavailable" {
-				t.Errorf("after Close: %+v", list)
-			}
+	onTracking(t, func(t *testing.T, server *redistest.Server) {
+		site := caching(t, settings(server), long)
+		b := site.browser()
+		b.must("setmany:a:b:c:d", "note:n:o", "login:ann")
+		site.remembers(b)
+		server.Scripts()
+		hits := site.hits(func() {
+			b.want([]outcome{{Value: "b"}, {Value: "d"}, {Value: ""}, {Value: []any{"a", "c"}}, {Value: "ann"}, {Value: true}},
+				"get:a", "get:c", "get:e", "keys", "user", "authtime")
+			b.want([]outcome{{Value: []any{"a", "c"}}, {Value: true}}, "keys", "has:a")
 		})
-	}
+		if run, _ := server.Scripts(); run != 0 || hits != 2 {
+			t.Errorf("Redis was asked %d times, and memory %d times; want 0 and 2", run, hits)
+		}
+		stats := site.app.CacheStats()
+		if stats.Misses == 0 || stats.Invalidations == 0 || stats.PongAge == 0 || stats.Bytes == 0 {
+			t.Errorf("%+v", stats)
+		}
+		b.want([]outcome{{Value: "b"}, {Value: "o"}, {Value: ""}}, "get:a", "take:n", "take:n")
+		if run, _ := server.Scripts(); run == 0 {
+			t.Error("a notification was taken out of memory")
+		}
+		noError(t, site.app.Close())
+		if _, list := b.do("get:a"); list[0].Err != "ErrUnavailable" {
+			t.Errorf("after Close: %+v", list)
+		}
+	})
 }
 
 // Without CacheFor nothing is kept, and no second connection made.
@@ -232,43 +234,37 @@ func TestCacheKnowsTheID(t *testing.T) {
 
 // What another process does to a session is seen, since Redis says so.
 func TestCacheOtherProcess(t *testing.T) {
-	for name, start := range map[string]func(testing.TB) *redistest.Server{
-		"redis":   func(t testing.TB) *redistest.Server { return redistest.Start(t) },
-		"cluster": redistest.SharedCluster,
-	} {
-		t.Run(name, func(t *testing.T) {
-			server := start(t)
-			site, other := caching(t, settings(server), long), newSite(t, settings(server))
-			for name, test := range map[string]struct {
-				write func(there *browser, key string)
-				want  string
-			}{
-				"Set":     {func(there *browser, _ string) { there.must("set:a:new") }, "new"},
-				"Delete":  {func(there *browser, _ string) { there.must("delete:a") }, ""},
-				"Rotate":  {func(there *browser, _ string) { there.must("rotate") }, ""},
-				"Destroy": {func(there *browser, _ string) { there.must("destroy") }, ""},
-				"Login":   {func(there *browser, _ string) { there.must("login:bob") }, ""},
-				"Revoke": {func(there *browser, _ string) {
-					noError(t, other.app.Revoke(t.Context(), handleOf(t, there)))
-				}, ""},
-				"RevokeUser": {func(*browser, string) {
-					_, err := other.app.RevokeUser(t.Context(), "ann")
-					noError(t, err)
-				}, ""},
-				"deletion": {func(_ *browser, key string) { server.Do(0, "DEL", key) }, ""},
-				"FLUSHALL": {func(*browser, string) { server.Do(0, "FLUSHALL") }, ""},
-			} {
-				t.Run(name, func(t *testing.T) {
-					b := site.browser()
-					b.must("login:ann", "set:a:old")
-					site.remembers(b)
-					there := newBrowser(t, other.URL).with(b.cookie())
-					test.write(there, keyOf(idOf(t, b.cookie())))
-					sees(t, b, long, test.want)
-				})
-			}
-		})
-	}
+	onTracking(t, func(t *testing.T, server *redistest.Server) {
+		site, other := caching(t, settings(server), long), newSite(t, settings(server))
+		for name, test := range map[string]struct {
+			write func(there *browser, key string)
+			want  string
+		}{
+			"Set":     {func(there *browser, _ string) { there.must("set:a:new") }, "new"},
+			"Delete":  {func(there *browser, _ string) { there.must("delete:a") }, ""},
+			"Rotate":  {func(there *browser, _ string) { there.must("rotate") }, ""},
+			"Destroy": {func(there *browser, _ string) { there.must("destroy") }, ""},
+			"Login":   {func(there *browser, _ string) { there.must("login:bob") }, ""},
+			"Revoke": {func(there *browser, _ string) {
+				noError(t, other.app.Revoke(t.Context(), handleOf(t, there)))
+			}, ""},
+			"RevokeUser": {func(*browser, string) {
+				_, err := other.app.RevokeUser(t.Context(), "ann")
+				noError(t, err)
+			}, ""},
+			"deletion": {func(_ *browser, key string) { server.Do(0, "DEL", key) }, ""},
+			"FLUSHALL": {func(*browser, string) { server.Do(0, "FLUSHALL") }, ""},
+		} {
+			t.Run(name, func(t *testing.T) {
+				b := site.browser()
+				b.must("login:ann", "set:a:old")
+				site.remembers(b)
+				there := newBrowser(t, other.URL).with(b.cookie())
+				test.write(there, keyOf(idOf(t, b.cookie())))
+				sees(t, b, long, test.want)
+			})
+		}
+	})
 }
 
 // SCRIPT FLUSH changes no session.
@@ -750,12 +746,7 @@ type event struct {
 // be read: nothing that was over CacheFor before it began, or by the same process at all; nothing that has not begun when
 // it ends; and nothing of another session.
 func TestCacheCoherence(t *testing.T) {
-	for name, start := range map[string]func(testing.TB) *redistest.Server{
-		"redis":   func(t testing.TB) *redistest.Server { return redistest.Start(t) },
-		"cluster": redistest.SharedCluster,
-	} {
-		t.Run(name, func(t *testing.T) { checkCoherence(t, start(t)) })
-	}
+	onTracking(t, checkCoherence)
 }
 
 func checkCoherence(t *testing.T, server *redistest.Server) {
