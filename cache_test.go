@@ -39,14 +39,6 @@ func caching(t *testing.T, s pycket.Settings, cacheFor time.Duration) *site {
 	return site
 }
 
-// onTracking runs a test with a redis-server and with the shared cluster, which both say what has changed, each in a
-// subtest.
-func onTracking(t *testing.T, test func(t *testing.T, server *redistest.Server)) {
-	t.Helper()
-	t.Run("redis", func(t *testing.T) { test(t, redistest.Start(t)) })
-	t.Run("cluster", func(t *testing.T) { test(t, redistest.SharedCluster(t)) })
-}
-
 // hits counts the reads from memory while f runs.
 func (s *site) hits(f func()) uint64 {
 	before := s.app.CacheStats().Hits
@@ -85,7 +77,7 @@ func sees(t *testing.T, b *browser, cacheFor time.Duration, want string) {
 
 // A session that was read is read from memory, without a round trip; notifications never are.
 func TestCache(t *testing.T) {
-	onTracking(t, func(t *testing.T, server *redistest.Server) {
+	redistest.Real(t, func(t *testing.T, server *redistest.Server) {
 		site := caching(t, settings(server), long)
 		b := site.browser()
 		b.must("setmany:a:b:c:d", "note:n:o", "login:ann")
@@ -234,7 +226,7 @@ func TestCacheKnowsTheID(t *testing.T) {
 
 // What another process does to a session is seen, since Redis says so.
 func TestCacheOtherProcess(t *testing.T) {
-	onTracking(t, func(t *testing.T, server *redistest.Server) {
+	redistest.Real(t, func(t *testing.T, server *redistest.Server) {
 		site, other := caching(t, settings(server), long), newSite(t, settings(server))
 		for name, test := range map[string]struct {
 			write func(there *browser, key string)
@@ -737,7 +729,7 @@ type history struct {
 
 // An event is a change of a session.
 type event struct {
-	app        int // -1: none of the Apps
+	process    int // that made it; -1 if none did
 	start, end time.Time
 	id, value  int // after it: the number of the id that is alive, and the value; id is -1 if none is
 }
@@ -746,7 +738,7 @@ type event struct {
 // be read: nothing that was over CacheFor before it began, or by the same process at all; nothing that has not begun when
 // it ends; and nothing of another session.
 func TestCacheCoherence(t *testing.T) {
-	onTracking(t, checkCoherence)
+	redistest.Real(t, checkCoherence)
 }
 
 func checkCoherence(t *testing.T, server *redistest.Server) {
@@ -810,7 +802,7 @@ func checkCoherence(t *testing.T, server *redistest.Server) {
 		if last.id < 0 {
 			return
 		}
-		e := event{app: random.IntN(len(processes)), id: last.id, value: last.value}
+		e := event{process: random.IntN(len(processes)), id: last.id, value: last.value}
 		cookie := h.cookies[e.id].Load()
 		change := random.IntN(20)
 		switch {
@@ -826,22 +818,22 @@ func checkCoherence(t *testing.T, server *redistest.Server) {
 		case change < 14:
 			e.value++
 			plan(e)
-			in(e.app, cookie, fmt.Sprint("set:value:", e.value))
+			in(e.process, cookie, fmt.Sprint("set:value:", e.value))
 		case change < 18:
 			e.id++
 			plan(e)
-			_, cookies := in(e.app, cookie, "rotate")
+			_, cookies := in(e.process, cookie, "rotate")
 			if len(cookies) != 1 {
 				t.Error("a rotation sets no cookie")
 				return
 			}
 			h.cookies[e.id].Store(cookies[0])
 		case change == 18:
-			e.id, e.app = -1, -1
+			e.id, e.process = -1, -1
 			plan(e)
 			server.Do(0, "PEXPIRE", h.key, 0)
 		default:
-			e.id, e.app = -1, 0
+			e.id, e.process = -1, 0
 			plan(e)
 			if err := own.app.Revoke(t.Context(), h.key[len("pycket:s:{"):len(h.key)-1]); err != nil {
 				t.Error(err)
@@ -854,7 +846,7 @@ func checkCoherence(t *testing.T, server *redistest.Server) {
 		}
 	}
 	read := func(random *rand.Rand, h *history) {
-		app := random.IntN(len(processes))
+		process := random.IntN(len(processes))
 		before := *h.events.Load()
 		id := max(0, before[len(before)-1].id-random.IntN(2))
 		for _, e := range before {
@@ -867,7 +859,7 @@ func checkCoherence(t *testing.T, server *redistest.Server) {
 			return
 		}
 		t0 := time.Now()
-		list, _ := in(app, cookie, "get:session", "get:value")
+		list, _ := in(process, cookie, "get:session", "get:value")
 		number := func(o outcome) int {
 			text, _ := o.Value.(string)
 			if n, err := strconv.Atoi(text); err == nil {
@@ -884,7 +876,7 @@ func checkCoherence(t *testing.T, server *redistest.Server) {
 		// The events that the read must have seen, and those that it may have.
 		must, may := 0, 0
 		for i, e := range after {
-			if i < len(before) && !before[i].end.IsZero() && (e.app == app && before[i].end.Before(t0) || before[i].end.Add(cacheFor).Before(t0)) {
+			if i < len(before) && !before[i].end.IsZero() && (e.process == process && before[i].end.Before(t0) || before[i].end.Add(cacheFor).Before(t0)) {
 				must = i
 			}
 			may = i
@@ -894,7 +886,7 @@ func checkCoherence(t *testing.T, server *redistest.Server) {
 				return
 			}
 		}
-		t.Errorf("process %d, id %d: found %v, value %d; possible were %+v", app, id, found, value, after[must:may+1])
+		t.Errorf("process %d, id %d: found %v, value %d; possible were %+v", process, id, found, value, after[must:may+1])
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()

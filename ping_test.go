@@ -130,7 +130,7 @@ func documentedRights(t *testing.T) []string {
 // says so, and which it is.
 func TestRights(t *testing.T) {
 	rights := documentedRights(t)
-	test := func(t *testing.T, server *redistest.Server) {
+	redistest.Real(t, func(t *testing.T, server *redistest.Server) {
 		nodes := server.Nodes()
 		if nodes == nil {
 			nodes = []*redistest.Server{server}
@@ -196,9 +196,7 @@ func TestRights(t *testing.T) {
 				refused(t, server, site.app, "Redis.URL", "ACL SETUSER")
 			})
 		}
-	}
-	t.Run("redis", func(t *testing.T) { test(t, redistest.Start(t)) })
-	t.Run("cluster", func(t *testing.T) { test(t, redistest.SharedCluster(t)) })
+	})
 }
 
 // A Redis that answers but can't be worked with: why, and what to do.

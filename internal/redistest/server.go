@@ -69,6 +69,13 @@ func Both(t *testing.T, test func(t *testing.T, server *Server)) {
 	t.Run("embedded", func(t *testing.T) { test(t, StartEmbedded(t)) })
 }
 
+// Real runs a test with a redis-server and with the shared cluster, each in a subtest.
+func Real(t *testing.T, test func(t *testing.T, server *Server)) {
+	t.Helper()
+	t.Run("redis", func(t *testing.T) { test(t, Start(t)) })
+	t.Run("cluster", func(t *testing.T) { test(t, SharedCluster(t)) })
+}
+
 // Every is Both and a subtest with the shared cluster.
 func Every(t *testing.T, test func(t *testing.T, server *Server)) {
 	t.Helper()
