@@ -70,18 +70,20 @@ func (s *Server) DoAll(ctx context.Context, began time.Time, c *Command) (Replie
 	return r, err
 }
 
+// do is DoAll for a script that the server knows. A connection that does not answer in the little time that a caller may
+// have left is not dead. So a command that begins late, or again, gives the connection the whole timeout, and a context
+// that ends with the operation limits the caller.
 func (s *Server) do(ctx context.Context, began time.Time, c *Command) (Replies, error) {
 	c.untold()
-	deadline := began.Add(s.timeout)
-	if now := time.Now(); now.Sub(began) > s.timeout/10 {
-		// Others have kept the caller waiting, and little of its time may be left. A connection that does not answer in
-		// that time is not dead: it gets the whole timeout, and the caller what is left.
-		if !now.Before(deadline) {
+	end := began.Add(s.timeout)
+	at, deadline := began, end
+	if now := time.Now(); now.Sub(began) > s.timeout/10 { // others have kept the caller waiting
+		if !now.Before(end) {
 			return Replies{}, unavailable(os.ErrDeadlineExceeded)
 		}
-		limited, cancel := context.WithDeadlineCause(ctx, deadline, errOwnLimit)
+		limit, cancel := context.WithDeadlineCause(ctx, end, errOwnLimit)
 		defer cancel()
-		ctx, began, deadline = limited, now, now.Add(s.timeout)
+		ctx, at, deadline = limit, now, now.Add(s.timeout)
 	}
 	try := s.lane.do
 	key := c.keyMark()
@@ -89,12 +91,9 @@ func (s *Server) do(ctx context.Context, began time.Time, c *Command) (Replies, 
 	if alone {
 		try = s.doAlone
 	}
-	r, err := try(ctx, began, deadline, c)
-	for tries := 1; err != nil && c.repeatable && ctx.Err() == nil && time.Now().Before(deadline); tries++ {
-		if broken, ok := err.(*brokenError); !ok || !broken.reused && tries >= maxTries {
-			break
-		}
-		r, err = try(ctx, began, deadline, c)
+	r, err := try(ctx, at, deadline, c)
+	if err != nil && c.repeatable {
+		r, err = s.again(ctx, end, c, try, r, err)
 	}
 	switch {
 	case max(r.size(), len(c.wire)) > largeCommand:
@@ -108,6 +107,23 @@ func (s *Server) do(ctx context.Context, began time.Time, c *Command) (Replies, 
 	}
 	return r, c.outcome(ctx, &r, err)
 }
+
+// again tries a command again after an error, while that may help and the operation has not ended.
+func (s *Server) again(ctx context.Context, end time.Time, c *Command, try attempt, r Replies, err error) (Replies, error) {
+	limited, cancel := context.WithDeadlineCause(ctx, end, errOwnLimit)
+	defer cancel()
+	for tries := 1; err != nil && limited.Err() == nil; tries++ {
+		if broken, ok := err.(*brokenError); !ok || !broken.reused && tries >= maxTries {
+			break
+		}
+		now := time.Now()
+		r, err = try(limited, now, now.Add(s.timeout), c)
+	}
+	return r, err
+}
+
+// An attempt is one try of a command, on the lane or alone.
+type attempt = func(ctx context.Context, now, deadline time.Time, c *Command) (Replies, error)
 
 // maxTries is how often a repeatable command is tried on connections that break when they are new.
 const maxTries = 3

@@ -73,6 +73,43 @@ func TestLittleTimeLeft(t *testing.T) {
 	}
 }
 
+// A command that is tried again after its connection broke still ends with the operation that it is part of, though the
+// next connection hangs, and the others that wait for it have more time.
+func TestRetryKeepsDeadline(t *testing.T) {
+	const timeout = time.Second
+	proxy := redistest.NewProxy(t, redistest.Start(t))
+	s := newServer(t, Target{Address: proxy.Addr}, 4, timeout)
+	proxy.Hold()
+	began := time.Now()
+	start(s, t.Context(), began, ping()) // reads, and is not tried again
+	proxy.AwaitCommands(1)
+	var early, late []chan error
+	for range 4 {
+		early = append(early, start(s, t.Context(), began, NewCommand("", 1, "PING")))
+	}
+	proxy.AwaitCommands(5)
+	time.Sleep(time.Until(began.Add(timeout * 7 / 10)))
+	for range 16 { // most of which are tried again before the early ones
+		late = append(late, start(s, t.Context(), time.Now(), NewCommand("", 1, "PING")))
+	}
+	proxy.AwaitCommands(21)
+	proxy.Cut()
+	for _, done := range early {
+		if err := <-done; !errors.Is(err, ErrUnavailable) {
+			t.Error(err)
+		}
+	}
+	if took := time.Since(began); took > timeout*14/10 {
+		t.Errorf("after %v, with a timeout of %v", took, timeout)
+	}
+	proxy.Pass()
+	for _, done := range late {
+		if err := <-done; err != nil && time.Since(began) < timeout*16/10 {
+			t.Errorf("a command with time left: %v", err)
+		}
+	}
+}
+
 // A server that says that it is not the master, or whose script says so, is left: the next command goes to the one
 // that is there now.
 func TestLeavesWhoIsNotMaster(t *testing.T) {
