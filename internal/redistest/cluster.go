@@ -16,7 +16,7 @@ import (
 )
 
 // StartCluster starts a cluster. The masters take turns with blocks of 64 slots, so that two keys are rarely on one.
-// All replicas are the first master's.
+// Replicas are the first master's, the second's, and so on.
 func StartCluster(t testing.TB, masters, replicas int) *Server {
 	t.Helper()
 	server := startCluster(t, masters, replicas)
@@ -68,16 +68,18 @@ func startCluster(t testing.TB, masters, replicas int) *Server {
 		return strings.Contains(info, "cluster_state:ok") && strings.Contains(info, "cluster_slots_assigned:16384") &&
 			strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d", len(nodes)))
 	})
-	id := nodes[0].Do(0, "CLUSTER", "MYID")
-	for _, node := range nodes[masters:] {
-		node.Do(0, "CLUSTER", "REPLICATE", id)
+	for i, node := range nodes[masters:] {
+		node.Do(0, "CLUSTER", "REPLICATE", nodes[i%masters].Do(0, "CLUSTER", "MYID"))
 	}
 	agree("its replicas", func(node *Server) bool {
 		list, _ := redis.String(node.Do(0, "CLUSTER", "NODES"), nil)
 		info, _ := redis.String(node.Do(0, "INFO", "replication"), nil) // also of a replica, which must have loaded the data
-		linked, _ := redis.String(nodes[0].Do(0, "INFO", "replication"), nil)
-		return strings.Count(list, "slave") == replicas && !strings.Contains(info, "master_link_status:down") &&
-			strings.Count(linked, "state=online") == replicas
+		linked := 0
+		for _, master := range nodes[:masters] {
+			known, _ := redis.String(master.Do(0, "INFO", "replication"), nil)
+			linked += strings.Count(known, "state=online")
+		}
+		return strings.Count(list, "slave") == replicas && !strings.Contains(info, "master_link_status:down") && linked == replicas
 	})
 	ready = true
 	return cluster

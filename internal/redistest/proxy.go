@@ -301,6 +301,9 @@ func (p *Proxy) Sent() string {
 	return p.sent.String()
 }
 
+// Forget drops what the proxy remembers of commands. Without it, memory grows with every command.
+func (p *Proxy) Forget() { p.set(func() { p.sent, p.commands = bytes.Buffer{}, nil }) }
+
 // Connections returns how many connections clients ever made.
 func (p *Proxy) Connections() int { return p.count(&p.connections) }
 
