@@ -21,7 +21,8 @@
 //	http.ListenAndServe(addr, app.Wrap(mux))
 //
 // Without a mixin, [NewSessionManager] and [NewNotificationManager] return the same managers, anywhere you
-// have the ResponseWriter and the Request.
+// have the ResponseWriter and the Request, and [SessionFrom] and [NotificationsFrom] where only a context is at hand.
+// [TemplateFuncs] shows notifications in templates.
 //
 // Operations end with the request's context, which the server cancels when the browser hangs up and when the handler
 // returns. [SessionManager.WithContext] returns the same session with another context, such as a service's, which has
@@ -37,8 +38,8 @@
 //
 // # Users
 //
-// [SessionManager.Login] binds a session to a user. [App.Sessions] lists a user's sessions, and [App.Revoke]
-// and [App.RevokeUser] end them, at once and on every server.
+// [SessionManager.Login] binds a session to a user. [App.Sessions] lists a user's sessions, and [App.Revoke] and
+// [App.RevokeUser] end them, at once and on every server. [SessionManager.RevokeOthers] is "log out everywhere else".
 //
 // All of this works in a Redis Cluster too: see RedisSettings.Cluster.
 //

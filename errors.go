@@ -14,7 +14,7 @@ var (
 	// [Handler], [HandlerFunc] or [Bind], or does not embed it.
 	ErrNotBound = errors.New("the mixin is not bound to a request: embed it, and serve the handler through pycket.Handler, pycket.HandlerFunc or pycket.Bind, which takes a pointer")
 
-	// ErrNoApp is returned when the request did not come through [App.Wrap].
+	// ErrNoApp is returned when the request, or the context, did not come through [App.Wrap].
 	ErrNoApp = errors.New("the request did not come through App.Wrap: wrap the server's handler")
 
 	// ErrGone is returned by every write to a session that another request has destroyed, rotated or revoked while this
@@ -40,8 +40,8 @@ var (
 	// ErrNotReplicated is returned when a write was carried out, and fewer replicas than RedisSettings.WaitReplicas have
 	// confirmed within RedisSettings.Timeout that they have it: if the master fails now, it may be lost. All goes on as
 	// if the write had returned nil: what is returned besides is right, the cookie is set, and the request reads what it
-	// has written. A Lookup of a notification may return it with true, and Drain with messages: they have been taken out,
-	// and might be handed out again after a failover.
+	// has written. A Lookup of a notification may return it with true, Pop with a value and Drain with messages: they have
+	// been taken out, and might be handed out again after a failover.
 	ErrNotReplicated = store.ErrNotReplicated
 
 	// ErrMisconfigured is returned, together with ErrUnavailable or ErrNotReplicated, when Redis answers, but pycket can't

@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -250,6 +251,23 @@ func (h *operations) do(w http.ResponseWriter, op []string) (any, error) {
 			time.Sleep(2 * time.Millisecond) // the work between load and write
 			return n + 1, nil
 		})
+	case "clear":
+		return nil, s.Clear()
+	case "pop":
+		return pycket.Pop(s, arg(1), "")
+	case "handle":
+		return s.Handle()
+	case "others":
+		return s.RevokeOthers()
+	case "expiry": // to the second
+		idle, absolute, err := s.Expiry()
+		seconds := func(at time.Time) float64 {
+			if at.IsZero() {
+				return 0
+			}
+			return math.Round(time.Until(at).Seconds())
+		}
+		return []float64{seconds(idle), seconds(absolute)}, err
 	case "rotate":
 		return nil, s.Rotate()
 	case "destroy":
@@ -698,6 +716,7 @@ const (
 var everyOperation = []string{
 	"get:a", "has:a", "keys", "set:a:c", "setmany:a:c:b:c", "delete:a", "inc:n:1", "update:n", "rotate", "destroy",
 	"note:a:b", "notemany:a:b", "take:a", "peek:a", "nhas:a", "nkeys", "ndelete:a", "add:i:t", "drain",
+	"clear", "pop:a", "handle", "expiry",
 }
 
 // keyOf is the session's key that docs/storage.md gives an id.

@@ -192,11 +192,28 @@ type SessionManager struct{ manager }
 
 // NewSessionManager returns the session of a request, wherever you have the ResponseWriter and the Request. All
 // managers of a request share one session. Redis is not touched before the first operation.
+//
+// The request is found by its context or, if a middleware has replaced that by one of its own, by the writer, through
+// the Unwrap methods of those around it. w may be nil if the context is enough: see [SessionFrom].
 func NewSessionManager(w http.ResponseWriter, r *http.Request) *SessionManager {
 	if q := requestOf(w, r); q != nil {
 		return &q.session
 	}
 	return &SessionManager{manager{cause: ErrNoApp}}
+}
+
+// SessionFrom returns the session of the request that ctx belongs to, where only a context is at hand: in a service, in
+// a template's function. ctx is the context of the request that App.Wrap has passed on, or one derived from it, and
+// operations end with it. They return [ErrNoApp] if it is neither.
+func SessionFrom(ctx context.Context) *SessionManager { return &SessionManager{managerFrom(ctx)} }
+
+func managerFrom(ctx context.Context) manager {
+	if ctx != nil {
+		if q, ok := ctx.Value(requestKey{}).(*request); ok {
+			return manager{request: q, context: ctx}
+		}
+	}
+	return manager{cause: ErrNoApp}
 }
 
 // WithContext returns the same session of the same request, whose operations end with ctx instead of the request's
@@ -306,6 +323,117 @@ func (m *SessionManager) Delete(names ...string) (err error) {
 		op.snapshot.learn(store.Field{Name: name})
 	}
 	return op.unconfirmed
+}
+
+// Clear deletes all values, in one step in Redis. The session stays, with its user, the time of authentication and
+// [SessionManager.Remember], and so do its notifications. What other requests set afterwards stays too.
+func (m *SessionManager) Clear() (err error) {
+	defer failing(&err, "clear")
+	op, err := m.begin()
+	if err != nil {
+		return err
+	}
+	defer op.end()
+	for op.asks() {
+		op.changed(op.app.store.Clear(op.ctx, op.began, op.id))
+	}
+	if err := op.gone(); err != nil {
+		return err
+	}
+	if op.done {
+		op.snapshot = snapshot{}
+	}
+	return op.unconfirmed
+}
+
+// Pop returns a value and deletes it, in one step in Redis: of several requests that pop it at once, one gets it. Use it
+// for what may be used once, such as the state of a login at another site. If there is no value, or on an error other
+// than [ErrNotReplicated], Pop returns fallback itself, not a copy. A value that can't be read as a T is put back.
+func Pop[T any](s *SessionManager, name string, fallback T) (T, error) {
+	var value T
+	found, err := s.pop(name, &value)
+	if !found {
+		return fallback, failedOn("pop", name, err)
+	}
+	return value, failedOn("pop", name, err)
+}
+
+func (m *SessionManager) pop(name string, into any) (found bool, err error) {
+	stored, plain, err := m.take(name)
+	return m.handOut(sessionValue, (*store.Store).Unpop, store.Field{Name: name, Value: stored}, plain, err, into)
+}
+
+// take takes a value out. It returns the value as it is stored, and as the codec encoded it; nil if there is none.
+func (m *SessionManager) take(name string) (stored, plain []byte, err error) {
+	if err := checkName(name); err != nil {
+		return nil, nil, err
+	}
+	op, err := m.begin()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer op.end()
+	for op.asks() {
+		var o store.Outcome
+		stored, o, err = op.app.store.Pop(op.ctx, op.began, op.id, name)
+		op.changed(o, err)
+	}
+	if err := op.gone(); err != nil {
+		return nil, nil, err
+	}
+	op.snapshot.learn(store.Field{Name: name})
+	if stored != nil {
+		plain, err = op.open(sessionValue, name, stored)
+		err = cmp.Or(err, op.unconfirmed)
+	}
+	return stored, plain, err
+}
+
+// A restorer is an operation of the store that puts back what was taken out.
+type restorer func(s *store.Store, ctx context.Context, began time.Time, id *store.ID, f store.Field) (store.Outcome, error)
+
+// handOut decodes what was taken out: f, as it is stored, and plain, as the codec encoded it, with the error of taking
+// it. If it can't be read, it is put back.
+func (m *manager) handOut(kind valueKind, put restorer, f store.Field, plain []byte, err error, into any) (found bool, _ error) {
+	if f.Value == nil {
+		return false, err
+	}
+	var unconfirmed error
+	if errors.Is(err, ErrNotReplicated) {
+		unconfirmed, err = err, nil
+	}
+	if err == nil {
+		err = m.request.app.decode(plain, into)
+	}
+	if err == nil {
+		return true, unconfirmed
+	}
+	if lost := m.restore(kind, put, f); lost != nil {
+		return false, fmt.Errorf("%w, and it could not be put back: %w", err, lost)
+	}
+	return false, err
+}
+
+// restore puts back what was taken out, even if the browser has hung up.
+func (m *manager) restore(kind valueKind, put restorer, f store.Field) error {
+	restoring := m.withContext(context.WithoutCancel(m.ctx()))
+	op, err := restoring.begin()
+	if err != nil {
+		return err
+	}
+	defer op.end()
+	for op.asks() {
+		op.heard(put(op.app.store, op.ctx, op.began, op.id, f))
+	}
+	if kind == sessionValue {
+		op.snapshot = snapshot{} // another may have been set meanwhile
+	} else {
+		op.snapshot.quiet = false // the session may have been read since it was taken
+	}
+	if op.err == nil && !op.done {
+		return ErrGone
+	}
+	return op.err
 }
 
 // Increment adds to a whole number, in one step in Redis, and returns the sum. A name without a value counts as 0. If
@@ -469,6 +597,35 @@ func (m *SessionManager) Destroy() (err error) {
 	}
 	defer op.end()
 	return op.destroy()
+}
+
+// Expiry returns when the session ends if it is not used from now on, and when it ends at the latest: to warn a user in
+// time. absolute is zero without Settings.AbsoluteTimeout, except in a cluster, where it is 400 days after the session
+// began. Both are zero without a session. What is left is counted by Redis's clock, and the times are by this machine's,
+// so time.Until is right even if the two differ.
+//
+// Expiry always asks Redis, and is no use of the session itself: a page may ask again and again without renewing it.
+func (m *SessionManager) Expiry() (idle, absolute time.Time, err error) {
+	defer failing(&err, "expiry")
+	op, err := m.begin()
+	if err != nil {
+		return time.Time{}, time.Time{}, err
+	}
+	defer op.end()
+	var left, most time.Duration
+	for op.asks() {
+		var o store.Outcome
+		left, most, o, err = op.app.store.Expiry(op.ctx, op.began, op.id)
+		op.heard(o, err)
+	}
+	if op.err != nil || !op.done {
+		return time.Time{}, time.Time{}, op.err
+	}
+	now := time.Now()
+	if most > 0 {
+		absolute = now.Add(most)
+	}
+	return now.Add(left), absolute, nil
 }
 
 // Refresh drops what this request has read, so that the next read asks Redis again, for notifications too, and with

@@ -185,6 +185,11 @@ func every(s *pycket.SessionManager, n *pycket.NotificationManager) map[string]e
 	}
 	_, errs["Update"] = pycket.Update(s, "c", 0, func(n int) (int, error) { return n, nil })
 	_, errs["Increment"] = s.Increment("n", 1)
+	errs["Clear"] = s.Clear()
+	_, errs["Pop"] = pycket.Pop(s, "a", "")
+	_, errs["Handle"] = s.Handle()
+	_, errs["RevokeOthers"] = s.RevokeOthers()
+	_, _, errs["Expiry"] = s.Expiry()
 	errs["Rotate"] = s.Rotate()
 	errs["Destroy"] = s.Destroy()
 	s.Refresh()
@@ -203,11 +208,13 @@ func TestUnboundAndUnwrapped(t *testing.T) {
 	session, notifications := pycket.NewSessionManager(w, r), pycket.NewNotificationManager(w, r)
 	for want, errs := range map[error][]map[string]error{
 		pycket.ErrNotBound: {every(unbound.Session(), unbound.Notifications()), every(unbound.Session().WithContext(t.Context()), unbound.Notifications().WithContext(t.Context()))},
-		pycket.ErrNoApp:    {every(session, notifications), every(session.WithContext(t.Context()), notifications.WithContext(t.Context()))},
+		pycket.ErrNoApp:    {every(session, notifications), every(pycket.SessionFrom(t.Context()), pycket.NotificationsFrom(t.Context())), every(session.WithContext(t.Context()), notifications.WithContext(t.Context()))},
 	} {
 		for name, err := range errs[0] {
 			wantError(t, err, want)
-			wantError(t, errs[1][name], want) // of a view
+			for _, view := range errs[1:] {
+				wantError(t, view[name], want)
+			}
 		}
 	}
 	if pycket.NewSessionManager(nil, nil).Set("a", 1) == nil {

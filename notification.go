@@ -36,6 +36,12 @@ func NewNotificationManager(w http.ResponseWriter, r *http.Request) *Notificatio
 	return &NotificationManager{manager{cause: ErrNoApp}}
 }
 
+// NotificationsFrom returns the notifications of the request that ctx belongs to, where only a context is at hand: see
+// [SessionFrom].
+func NotificationsFrom(ctx context.Context) *NotificationManager {
+	return &NotificationManager{managerFrom(ctx)}
+}
+
 // WithContext returns the same notifications of the same request, whose operations end with ctx instead of the request's
 // context: see [SessionManager.WithContext].
 func (m *NotificationManager) WithContext(ctx context.Context) *NotificationManager {
@@ -59,40 +65,7 @@ func (m *NotificationManager) Lookup(name string, into any) (found bool, err err
 		return false, err
 	}
 	stored, plain, err := m.read(name, true, (*store.Store).TakeOne)
-	if stored == nil {
-		return false, err
-	}
-	var unconfirmed error
-	if errors.Is(err, ErrNotReplicated) {
-		unconfirmed, err = err, nil
-	}
-	if err == nil {
-		err = m.request.app.decode(plain, into)
-	}
-	if err == nil {
-		return true, unconfirmed
-	}
-	if lost := m.restore(store.Field{Name: name, Value: stored}); lost != nil {
-		return false, fmt.Errorf("%w, and it could not be put back: %w", err, lost)
-	}
-	return false, err
-}
-
-// restore puts back what was taken, even if the browser has hung up.
-func (m *NotificationManager) restore(f store.Field) error {
-	op, err := m.WithContext(context.WithoutCancel(m.ctx())).begin()
-	if err != nil {
-		return err
-	}
-	defer op.end()
-	for op.asks() {
-		op.heard(op.app.store.Restore(op.ctx, op.began, op.id, f))
-	}
-	op.snapshot.quiet = false // the session may have been read since it was taken
-	if op.err == nil && !op.done {
-		return ErrGone
-	}
-	return op.err
+	return m.handOut(notification, (*store.Store).Restore, store.Field{Name: name, Value: stored}, plain, err, into)
 }
 
 // Peek reads a notification without taking it out. If it can't be read into the type of the variable that into points

@@ -160,7 +160,7 @@ func TestRights(t *testing.T) {
 		}
 		site := newSite(t, s)
 		noError(t, site.app.Ping(t.Context()))
-		for _, op := range append([]string{"login:ann", "user", "setuser:bob", "authtime"}, everyOperation...) {
+		for _, op := range append([]string{"login:ann", "user", "setuser:bob", "authtime", "others"}, everyOperation...) {
 			b := site.browser()
 			b.must("login:ann", "set:a:b", "remember")
 			b.must(op)

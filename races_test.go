@@ -160,7 +160,7 @@ func TestGoroutinesOfOneRequest(t *testing.T) {
 }
 
 // lateWrites are all operations that write.
-var lateWrites = []string{"set:a:late", "setmany:a:late:b:late", "update:n", "inc:n:1", "delete:a", "note:a:late", "notemany:a:late", "add:late:late", "ndelete:a", "rotate"}
+var lateWrites = []string{"set:a:late", "setmany:a:late:b:late", "update:n", "inc:n:1", "delete:a", "note:a:late", "notemany:a:late", "add:late:late", "ndelete:a", "rotate", "clear", "pop:a"}
 
 // Promise 3, no resurrection: a request is under way while another of the same browser ends the id.
 func TestInFlight(t *testing.T) {

@@ -116,6 +116,7 @@ func TestSealedSecretsRotate(t *testing.T) {
 			for op, lookup := range map[string]func(string) error{
 				"get":       func(name string) error { _, err := pycket.Get(s, name, ""); return err },
 				"increment": func(name string) error { _, err := s.Increment(name, 1); return err },
+				"pop":       func(name string) error { _, err := pycket.Pop(s, name, ""); return err },
 				"take":      func(name string) error { _, err := pycket.Get(n, name, ""); return err },
 				"peek":      func(name string) error { var text string; _, err := n.Peek(name, &text); return err },
 			} {
@@ -230,6 +231,10 @@ func TestSealedTampered(t *testing.T) {
 						"get":  func() (bool, error) { return s.Lookup("a", &got) },
 						"peek": func() (bool, error) { return n.Peek("a", &got) },
 						"take": func() (bool, error) { return n.Lookup("a", &got) },
+						"pop": func() (bool, error) {
+							popped, err := pycket.Pop(s, "a", got)
+							return popped != got, err
+						},
 					} {
 						found, err := read()
 						wantError(t, err, pycket.ErrCorrupt, `pycket: `+op+` "a"`)

@@ -100,7 +100,7 @@ func TestThreatResurrection(t *testing.T) {
 			"one revoked":  func(*browser) error { return revokeFirst(t, site, "ann") },
 		} {
 			lives := ending == "rotated" || ending == "logged in"
-			for i, late := range append(slices.Clone(lateWrites), "login:bob", "signin:bob:a:late", "setuser:bob", "setuser:", "remember", "take:waiting", "drain", "destroy") {
+			for i, late := range append(slices.Clone(lateWrites), "login:bob", "signin:bob:a:late", "setuser:bob", "setuser:", "remember", "others", "take:waiting", "drain", "destroy") {
 				before := []string{"get:a"}
 				if i < len(lateWrites) && strings.HasSuffix(ending, "revoked") {
 					before = []string{"get:a", "nhas:x", ""}
@@ -781,7 +781,7 @@ func TestThreatIDInLogs(t *testing.T) {
 		b.do("get:a", "number:a", "update:b", "inc:c:1", "number:d", "get:d", "take:a", "peek:a", "drain", "set:e:"+strings.Repeat("STORED", 1000))
 		server.Do(0, "DEL", key)
 		server.Do(0, "SET", key, "STORED")
-		for _, op := range append([]string{"login:ann", "user", "remember"}, everyOperation...) {
+		for _, op := range append([]string{"login:ann", "user", "remember", "others"}, everyOperation...) {
 			b.do(op)
 		}
 		if !server.Embedded() {
@@ -984,7 +984,7 @@ func TestThreatLostExpiry(t *testing.T) {
 			}
 		}
 	}
-	operations := append([]string{"login:ann", "signin:ann:a:b", "setuser:bob", "setuser:", "remember", "user", "authtime"}, everyOperation...)
+	operations := append([]string{"login:ann", "signin:ann:a:b", "setuser:bob", "setuser:", "remember", "user", "authtime", "others"}, everyOperation...)
 	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
 		site := newSite(t, settings(server))
 		for _, op := range operations {
@@ -1280,7 +1280,7 @@ func TestThreatRedisDown(t *testing.T) {
 		server := redistest.Start(t)
 		_, b := outageSite(t, server)
 		server.Do(0, "CLIENT", "PAUSE", 600_000, "WRITE")
-		wantUnavailable(t, b, "get:a", "has:a", "keys") // unless they come behind a write
+		wantUnavailable(t, b, "get:a", "has:a", "keys", "handle", "expiry") // unless they come behind a write
 		server.Do(0, "CLIENT", "UNPAUSE")
 		recovers(t, b)
 	})
@@ -1296,7 +1296,7 @@ func TestThreatRedisDown(t *testing.T) {
 		replica.Suspend() // so that the failover waits for it
 		server.Do(0, "SET", "behind", "x")
 		server.Do(0, "FAILOVER")
-		wantUnavailable(t, b, "get:a", "has:a", "keys")
+		wantUnavailable(t, b, "get:a", "has:a", "keys", "handle", "expiry")
 		server.Do(0, "FAILOVER", "ABORT")
 		replica.Resume()
 		recovers(t, b)
@@ -1393,7 +1393,7 @@ func TestThreatClobberedCookie(t *testing.T) {
 			s := settings(server)
 			s.Cookies.ExpiresDays = days
 			site := newSite(t, s)
-			for _, op := range append([]string{"user", "authtime", "setuser:ann", "setuser:", "login:ann", "remember"}, everyOperation...) {
+			for _, op := range append([]string{"user", "authtime", "setuser:ann", "setuser:", "login:ann", "remember", "others"}, everyOperation...) {
 				b := site.browser()
 				if a, _ := b.do("set:a:b"); len(a.header["Set-Cookie"]) != 1 {
 					t.Errorf("a new session sets %q", a.header["Set-Cookie"])

@@ -32,8 +32,8 @@ func TestRoundTrips(t *testing.T) {
 			}
 		}
 		for range warm { // Redis has then seen every script
-			site.browser().must("set:a:b", "refresh", "get:a", "setmany:a:b", "inc:n:1", "update:u", "delete:a", "note:a:b", "peek:a", "take:a", "nkeys", "nhas:a", "ndelete:a",
-				"add:i:t", "drain", "rotate", "login:ann", "remember", "remembered", "setuser:bob", "destroy")
+			site.browser().must("set:a:b", "refresh", "get:a", "setmany:a:b", "inc:n:1", "update:u", "delete:a", "clear", "pop:a", "handle", "expiry", "note:a:b", "peek:a", "take:a", "nkeys", "nhas:a", "ndelete:a",
+				"add:i:t", "drain", "rotate", "login:ann", "remember", "remembered", "others", "setuser:bob", "destroy")
 		}
 		for _, test := range []struct {
 			name string
@@ -43,8 +43,8 @@ func TestRoundTrips(t *testing.T) {
 		}{
 			{"untouched, a stranger", nil, nil, 0},
 			{"untouched, with a session", []string{"set:a:b"}, nil, 0},
-			{"a stranger reads", nil, []string{"get:a", "has:a", "keys", "take:a", "peek:a", "nhas:a", "nkeys", "drain"}, 0},
-			{"a stranger deletes, rotates, destroys", nil, []string{"delete:a", "ndelete:a", "rotate", "destroy"}, 0},
+			{"a stranger reads", nil, []string{"get:a", "has:a", "keys", "take:a", "peek:a", "nhas:a", "nkeys", "drain", "handle", "expiry"}, 0},
+			{"a stranger deletes, rotates, destroys", nil, []string{"delete:a", "clear", "pop:a", "ndelete:a", "rotate", "destroy"}, 0},
 			{"first read", []string{"set:a:b"}, []string{"get:a"}, 1},
 			{"further reads", []string{"set:a:b"}, []string{"get:a", "get:a", "get:c", "has:a", "has:c", "keys"}, 1},
 			{"keys, then further reads", []string{"set:a:b"}, []string{"keys", "get:a"}, 1},
@@ -59,6 +59,15 @@ func TestRoundTrips(t *testing.T) {
 			{"read and Update", []string{"inc:n:1"}, []string{"number:n", "update:n"}, 2},
 			{"Update on a first visit", nil, []string{"update:n"}, 1},
 			{"Delete", []string{"set:a:b"}, []string{"delete:a:b"}, 1},
+			{"Clear", []string{"setmany:a:b:c:d", "note:a:b", "add:i:t"}, []string{"clear"}, 1},
+			{"Clear, then reads", []string{"set:a:b"}, []string{"get:a", "clear", "get:a", "keys"}, 3},
+			{"Pop", []string{"set:a:b"}, []string{"pop:a"}, 1},
+			{"Pop, none there", []string{"set:a:b"}, []string{"pop:c"}, 1},
+			{"Pop, then read it", []string{"set:a:b"}, []string{"get:a", "pop:a", "get:a"}, 2},
+			{"Handle", []string{"set:a:b"}, []string{"handle", "handle"}, 1},
+			{"Handle, after a read", []string{"set:a:b"}, []string{"get:a", "handle"}, 1},
+			{"Expiry", []string{"set:a:b"}, []string{"expiry"}, 1},
+			{"Expiry, after a read", []string{"set:a:b"}, []string{"get:a", "expiry"}, 2},
 			{"notification Set", []string{"set:a:b"}, []string{"note:a:b"}, 1},
 			{"notification Set on a first visit", nil, []string{"note:a:b"}, 1},
 			{"notification Get", []string{"note:a:b"}, []string{"take:a"}, 1},
@@ -78,6 +87,7 @@ func TestRoundTrips(t *testing.T) {
 			{"Login of another user", []string{"login:ann", "set:a:b", "note:a:b", "add:i:t"}, []string{"login:bob"}, 1},
 			{"SetUser of another user", []string{"login:ann", "set:a:b", "note:a:b", "add:i:t"}, []string{"setuser:bob"}, 1},
 			{"Set by a user", []string{"login:ann"}, []string{"set:a:b"}, 1},
+			{"RevokeOthers, none there", []string{"login:ann"}, []string{"others"}, 2},
 			{"Destroy by a user", []string{"login:ann", "set:a:b"}, []string{"destroy"}, 1},
 			{"Login and Remember", nil, []string{"login:ann", "remember", "remembered"}, 2},
 			{"Remembered", []string{"login:ann", "remember"}, []string{"remembered"}, 1},
@@ -95,8 +105,11 @@ func TestRoundTrips(t *testing.T) {
 				want := test.want
 				if server.Nodes() != nil {
 					for _, op := range test.ops {
-						if name, _, _ := strings.Cut(op, ":"); name == "login" || name == "setuser" || name == "remember" {
+						switch name, _, _ := strings.Cut(op, ":"); name {
+						case "login", "setuser", "remember":
 							want++
+						case "expiry", "others": // begin with HMGET, which scripts use too and so isn't counted
+							want -= min(want, 1)
 						}
 					}
 				}
@@ -110,7 +123,7 @@ func TestRoundTrips(t *testing.T) {
 					sets = a.setsCookie()
 				})
 				equal(t, "round trips", want, got)
-				if want == 0 && (sets || server.Size() != size) {
+				if test.want == 0 && (sets || server.Size() != size) {
 					t.Errorf("cookie set: %v, keys: %d, were %d", sets, server.Size(), size)
 				}
 			})

@@ -35,6 +35,7 @@ const (
 var (
 	errNoUser    = errors.New("the user's name is empty")
 	errHandle    = errors.New("that is not a handle: see SessionInfo")
+	errStranger  = errors.New("the session has no user, and so no others: call Login first")
 	errNoSession = errors.New("there is no session to remember: call Login, or store a value, before Remember")
 )
 
@@ -184,6 +185,61 @@ func (m *SessionManager) Remembered() (bool, error) {
 	return idle != nil, failed("remembered", err)
 }
 
+// Handle returns the name of the session, that of its [SessionInfo], or "" if there is no session. It stays the
+// same for the session's life and opens nothing, so it may be in a log. It may be from what the request has read of the
+// session, as values are.
+func (m *SessionManager) Handle() (string, error) {
+	handle, err := m.handle()
+	return handle, failed("handle", err)
+}
+
+func (m *manager) handle() (string, error) {
+	op, err := m.begin()
+	if err != nil {
+		return "", err
+	}
+	defer op.end()
+	if _, err := op.value(store.UserField); err != nil || op.id == nil { // of several cookies' sessions, one may be alive
+		return "", err
+	}
+	return op.id.Handle, nil
+}
+
+// RevokeOthers ends all other sessions of the session's user, and returns how many it has ended: "log out everywhere
+// else". The session itself stays. If it has ended, RevokeOthers returns ErrGone, and if it has no user, an error; then
+// nothing has ended. It is [App.RevokeUser] otherwise, and takes a round trip more, in which it asks Redis, never
+// memory, whose session this is.
+func (m *SessionManager) RevokeOthers() (ended int, err error) {
+	defer failing(&err, "revoke others")
+	user, handle, err := m.bearer()
+	if err != nil {
+		return 0, err
+	}
+	others, err := m.request.app.store.Members(m.ctx(), user, true, handle)
+	return len(others), err
+}
+
+// bearer returns the session's user, by Redis's word, and its handle.
+func (m *manager) bearer() (user, handle string, err error) {
+	op, err := m.begin()
+	if err != nil {
+		return "", "", err
+	}
+	defer op.end()
+	for op.asks() {
+		var o store.Outcome
+		user, o, err = op.app.store.CheckUser(op.ctx, op.began, op.id)
+		op.heard(o, err)
+	}
+	switch err := op.gone(); {
+	case err != nil:
+		return "", "", err
+	case user == "" || op.id == nil:
+		return "", "", errStranger
+	}
+	return user, op.id.Handle, nil
+}
+
 // Sessions returns the sessions of a user that are alive, in the order in which the user logged in or, without a
 // [SessionManager.Login], the session began. If ctx is a request's context, the request's session is marked as current.
 // RedisSettings.Timeout applies to each batch of 1,000.
@@ -192,9 +248,11 @@ func (a *App) Sessions(ctx context.Context, user string) ([]SessionInfo, error) 
 	if err != nil {
 		return nil, failed("sessions", err)
 	}
-	current, err := a.currentHandle(ctx)
-	if err != nil {
-		return nil, failed("sessions", err)
+	current := ""
+	if q, ok := ctx.Value(a).(*request); ok {
+		if current, err = (&manager{request: q, context: ctx}).handle(); err != nil {
+			return nil, failed("sessions", err)
+		}
 	}
 	slices.SortFunc(members, store.Member.Compare)
 	infos := make([]SessionInfo, len(members))
@@ -225,26 +283,4 @@ func (a *App) RevokeUser(ctx context.Context, user string, except ...string) (in
 	}
 	ended, err := a.store.Members(ctx, user, true, except...)
 	return len(ended), failed("revoke user", err)
-}
-
-// currentHandle returns the handle of the session of the request that ctx belongs to, or "".
-func (a *App) currentHandle(ctx context.Context) (string, error) {
-	q, ok := ctx.Value(a).(*request)
-	if !ok {
-		return "", nil
-	}
-	op, err := q.begin(ctx)
-	if err != nil {
-		return "", err
-	}
-	defer op.end()
-	if op.state != alive { // of several cookies, one may be
-		if _, err := op.value(store.UserField); err != nil {
-			return "", err
-		}
-	}
-	if op.id == nil {
-		return "", nil
-	}
-	return op.id.Handle, nil
 }

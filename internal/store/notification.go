@@ -15,10 +15,7 @@ func (s *Store) Notify(ctx context.Context, began time.Time, id *ID, fresh bool,
 
 // Restore puts back a notification that was taken, unless one of that name has been set since.
 func (s *Store) Restore(ctx context.Context, began time.Time, id *ID, f Field) (Outcome, error) {
-	c := s.on(s.restore, id, 2)
-	c.String(f.Name)
-	c.Bytes(f.Value)
-	_, o, err := s.write(ctx, began, id, c)
+	_, o, err := s.write(ctx, began, id, s.onField(s.restore, id, f))
 	return o, err
 }
 

@@ -99,6 +99,33 @@ func (s *Store) Check(ctx context.Context, began time.Time, id *ID) (Outcome, er
 	return o, err
 }
 
+// CheckUser is Check that also returns the session's user, "" if it has none.
+func (s *Store) CheckUser(ctx context.Context, began time.Time, id *ID) (string, Outcome, error) {
+	content, o, err := s.readOne(ctx, began, id, UserField)
+	return string(content.value), o, err
+}
+
+// Expiry returns in how much time a session expires if it is not used, and in how much at the latest, 0 if there is no
+// absolute timeout. It renews nothing.
+func (s *Store) Expiry(ctx context.Context, began time.Time, id *ID) (idle, absolute time.Duration, o Outcome, err error) {
+	f, err := s.readFields(ctx, began, id, recordField)
+	if err != nil {
+		return 0, 0, Outcome{}, err
+	}
+	l := s.life(id, f)
+	switch {
+	case !l.alive:
+		o, err = s.fate(ctx, began, id, f)
+		return 0, 0, o, err
+	case l.left < 0: // somebody has removed its TTL, and the next use gives it one
+		l.left = l.lasts
+	}
+	if s.absolute() > 0 {
+		absolute = time.Duration(l.most) * time.Millisecond
+	}
+	return time.Duration(min(l.left, l.lasts)) * time.Millisecond, absolute, Outcome{}, nil
+}
+
 const (
 	// A session of up to smallBytes is read whole at a request's first read, and one of up to wholeBytes at the
 	// second: a request that reads one value of many should not pay for all, and one that reads many should not
@@ -120,7 +147,7 @@ func (s *Store) readWhole(ctx context.Context, began time.Time, id *ID) (Content
 		return Content{}, Outcome{}, mapped(err)
 	}
 	items, _ := r[0].List()
-	var record, idle, ended []byte
+	f := fields{replies: r}
 	for rest := items; ; {
 		name, more := rest.Next()
 		if !more {
@@ -129,15 +156,15 @@ func (s *Store) readWhole(ctx context.Context, began time.Time, id *ID) (Content
 		value, _ := rest.Next()
 		switch string(name) {
 		case recordField:
-			record = value
+			f.record = value
 		case IdleField:
-			idle = value
+			f.idle = value
 		case endedField:
-			ended = value
+			f.ended = value
 		}
 	}
-	o, rest, err := s.verify(ctx, began, id, record, idle, ended, r)
-	content := Content{Whole: true, Noted: noted(record), items: items, kept: rest > 0 && s.cache != nil}
+	o, rest, err := s.verify(ctx, began, id, f)
+	content := Content{Whole: true, Noted: noted(f.record), items: items, kept: rest > 0 && s.cache != nil}
 	if content.kept {
 		s.cache.keep(id, content, now, rest, c.Pairing())
 	}
@@ -145,6 +172,23 @@ func (s *Store) readWhole(ctx context.Context, began time.Time, id *ID) (Content
 }
 
 func (s *Store) readOne(ctx context.Context, began time.Time, id *ID, name string) (Content, Outcome, error) {
+	f, err := s.readFields(ctx, began, id, name)
+	if err != nil {
+		return Content{}, Outcome{}, err
+	}
+	o, _, err := s.verify(ctx, began, id, f)
+	return Content{Noted: noted(f.record), value: f.value}, o, err
+}
+
+// The fields of a session that a read checks.
+type fields struct {
+	record, idle, ended []byte
+	value               []byte            // of the name that was asked for
+	replies             redisconn.Replies // of which the second and third are those of askTimes
+}
+
+// readFields reads the fields to check, and the value of name.
+func (s *Store) readFields(ctx context.Context, began time.Time, id *ID, name string) (fields, error) {
 	key := s.key(id.Handle)
 	c := redisconn.NewCommand(key, 6, "HMGET")
 	for _, word := range []string{key, recordField, IdleField, endedField, name} {
@@ -152,15 +196,15 @@ func (s *Store) readOne(ctx context.Context, began time.Time, id *ID, name strin
 	}
 	r, err := s.redis.DoAll(ctx, began, s.askTimes(c, key))
 	if err != nil {
-		return Content{}, Outcome{}, mapped(err)
+		return fields{}, mapped(err)
 	}
+	f := fields{replies: r}
 	items, _ := r[0].List()
-	record, _ := items.Next()
-	idle, _ := items.Next()
-	ended, _ := items.Next()
-	value, _ := items.Next()
-	o, _, err := s.verify(ctx, began, id, record, idle, ended, r)
-	return Content{Noted: noted(record), value: value}, o, err
+	f.record, _ = items.Next()
+	f.idle, _ = items.Next()
+	f.ended, _ = items.Next()
+	f.value, _ = items.Next()
+	return f, nil
 }
 
 // askTimes appends to a read what else verify must know: how long the key lasts and, if that matters, the time by
@@ -180,40 +224,58 @@ const verifier, created, flags = 22, 35, 36
 // noted reports whether the record says that notifications may be waiting.
 func noted(record []byte) bool { return len(record) >= flags && (record[flags-1]-'0')&1 == 1 }
 
-// verify does in Go what open.lua does: it checks the record. It also renews the session if a tenth of its idle timeout
-// has passed, so that reads seldom write. If the session is alive and was not renewed, rest is how long it will neither
-// be due for renewal nor expire.
-func (s *Store) verify(ctx context.Context, began time.Time, id *ID, record, idleText, ended []byte, r redisconn.Replies) (o Outcome, rest time.Duration, err error) {
-	if len(record) < flags || string(record[:verifier]) != id.verifier {
-		s.sizes.forget(id.Handle)
-		if record == nil && ended == nil {
-			return Outcome{State: Expired}, 0, nil
+// A life is how long a session lasts, in milliseconds.
+type life struct {
+	alive bool  // the id opens it; else the rest is not known
+	idle  int64 // its idle timeout
+	most  int64 // what is left until the absolute timeout, if there is one
+	lasts int64 // what would be left if it were renewed
+	left  int64 // what is left
+}
+
+// life does in Go what open.lua does: it checks the record.
+func (s *Store) life(id *ID, f fields) life {
+	if len(f.record) < flags || string(f.record[:verifier]) != id.verifier {
+		return life{}
+	}
+	l := life{alive: true, idle: s.config.Idle.Milliseconds()}
+	if f.record[flags-1] >= '4' { // it has its own idle timeout
+		if own, err := strconv.ParseFloat(string(f.idle), 64); err == nil && own >= 1000 && own <= float64(LongestIdle.Milliseconds()) {
+			l.idle = int64(own)
 		}
-		o, err = s.renewed(ctx, began, id) // which tells how it ended
+	}
+	l.lasts = l.idle
+	if absolute := s.absolute().Milliseconds(); absolute > 0 {
+		since, _ := strconv.ParseInt(string(f.record[verifier:created]), 10, 64)
+		l.most = since + absolute - serverTime(f.replies[2])
+		l.alive, l.lasts = l.most > 0, min(l.idle, l.most)
+	}
+	l.left, _ = f.replies[1].Number()
+	return l
+}
+
+// fate returns what became of a session that an id doesn't open. If only Redis can tell, it asks.
+func (s *Store) fate(ctx context.Context, began time.Time, id *ID, f fields) (Outcome, error) {
+	s.sizes.forget(id.Handle)
+	if f.record == nil && f.ended == nil {
+		return Outcome{State: Expired}, nil
+	}
+	return s.renewed(ctx, began, id) // which tells how it ended, and deletes it at the absolute timeout
+}
+
+// verify checks that a session is alive. It also renews it if a tenth of its idle timeout has passed, so that reads
+// seldom write. If it was not renewed, rest is how long it will neither be due for renewal nor expire.
+func (s *Store) verify(ctx context.Context, began time.Time, id *ID, f fields) (o Outcome, rest time.Duration, err error) {
+	l := s.life(id, f)
+	if !l.alive {
+		o, err = s.fate(ctx, began, id, f)
 		return o, 0, err
 	}
-	size, _ := strconv.ParseInt(string(record[flags:]), 10, 64)
+	size, _ := strconv.ParseInt(string(f.record[flags:]), 10, 64)
 	s.sizes.remember(id.Handle, size)
-	idle := s.config.Idle.Milliseconds()
-	if record[flags-1] >= '4' { // it has its own idle timeout
-		if own, err := strconv.ParseFloat(string(idleText), 64); err == nil && own >= 1000 && own <= float64(LongestIdle.Milliseconds()) {
-			idle = int64(own)
-		}
-	}
-	lasts := idle
-	if absolute := s.absolute().Milliseconds(); absolute > 0 {
-		since, _ := strconv.ParseInt(string(record[verifier:created]), 10, 64)
-		left := since + absolute - serverTime(r[2])
-		if left <= 0 {
-			o, err = s.renewed(ctx, began, id) // which deletes it
-			return o, 0, err
-		}
-		lasts = min(idle, left)
-	}
-	left, _ := r[1].Number()
-	spare := idle/10 - (lasts - left)
-	if left >= 0 && spare >= 0 || s.refused.recent() {
-		return Outcome{}, time.Duration(min(spare, idle/10, left, lasts)) * time.Millisecond, nil
+	spare := l.idle/10 - (l.lasts - l.left)
+	if l.left >= 0 && spare >= 0 || s.refused.recent() {
+		return Outcome{}, time.Duration(min(spare, l.idle/10, l.left, l.lasts)) * time.Millisecond, nil
 	}
 	o, err = s.renewed(ctx, began, id)
 	if err != nil { // a Redis that refuses to write still answers reads

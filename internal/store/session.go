@@ -76,6 +76,34 @@ func (s *Store) Delete(ctx context.Context, began time.Time, id *ID, names []str
 	return o, err
 }
 
+// Clear deletes all values.
+func (s *Store) Clear(ctx context.Context, began time.Time, id *ID) (Outcome, error) {
+	_, o, err := s.write(ctx, began, id, s.on(s.clear, id, 0))
+	return o, err
+}
+
+// Pop takes a value out: only one caller gets it. It is nil if there is none.
+func (s *Store) Pop(ctx context.Context, began time.Time, id *ID, name string) ([]byte, Outcome, error) {
+	c := s.on(s.pop, id, 1)
+	c.String(name)
+	a, o, err := s.write(ctx, began, id, c)
+	return a.value, o, err
+}
+
+// Unpop puts back a value that was taken out, unless one of that name has been set since.
+func (s *Store) Unpop(ctx context.Context, began time.Time, id *ID, f Field) (Outcome, error) {
+	_, o, err := s.write(ctx, began, id, s.onField(s.unpop, id, f))
+	return o, err
+}
+
+// onField begins a command that puts a field back.
+func (s *Store) onField(script *redisconn.Script, id *ID, f Field) *redisconn.Command {
+	c := s.on(script, id, 2)
+	c.String(f.Name)
+	c.Bytes(f.Value)
+	return c
+}
+
 // onNames begins a command on names, each once.
 func (s *Store) onNames(script *redisconn.Script, id *ID, names []string) *redisconn.Command {
 	names = slices.Compact(slices.Sorted(slices.Values(names)))

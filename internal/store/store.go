@@ -45,6 +45,7 @@ type Store struct {
 	config Config
 
 	renew, set, swap, increment, drop *redisconn.Script
+	clear, pop, unpop                 *redisconn.Script
 	rotate, destroy, remember, login  *redisconn.Script
 	notify, restore, peek, take       *redisconn.Script
 	add, drain                        *redisconn.Script
@@ -108,6 +109,9 @@ func New(client redisconn.Client, c Config) *Store {
 		{&s.swap, false, begin + "swap" + keep},
 		{&s.increment, false, begin + "increment" + keep},
 		{&s.drop, false, open + "delete" + keep},
+		{&s.clear, false, open + "remove clear" + keep},
+		{&s.pop, false, open + "pop" + keep},
+		{&s.unpop, false, open + "unpop" + keep},
 		{&s.renew, true, open + "renew keep place done"},
 		{&s.remember, false, open + "remember" + keep},
 		{&s.rotate, true, "prelude again open reach rotate" + keep},
@@ -182,7 +186,7 @@ func (s *Store) key(handle string) string { return s.config.Prefix + "s:{" + han
 func (s *Store) on(script *redisconn.Script, id *ID, n int) *redisconn.Command {
 	c := script.On(1+n, s.key(id.Handle))
 	c.String(id.verifier)
-	if script != s.renew && script != s.peek && script != s.restore { // of which no caller is told
+	if script != s.renew && script != s.peek && script != s.restore && script != s.unpop { // of which no caller is told
 		c.Replicate(s.config.WaitReplicas)
 	}
 	return c
