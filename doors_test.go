@@ -22,7 +22,9 @@ func TestDoors(t *testing.T) {
 		not    []string // packages that it doesn't depend on, whatever is in between
 		direct []string // packages of which it imports none itself
 	}{
-		{dir: ".", not: []string{module + "/embedded", module + "/internal/redistest", "github.com/alicebob/miniredis/v2"}},
+		{dir: ".", not: []string{module + "/embedded", module + "/internal/redistest", module + "/pyckettest", "github.com/alicebob/miniredis/v2", "testing"}},
+		{dir: "embedded", not: []string{module, module + "/internal/backdoor", "testing"}},
+		{dir: "internal/backdoor", not: []string{"net/http", module}},
 		{
 			dir:    "internal/store",
 			not:    []string{"net/http", module},
@@ -54,6 +56,13 @@ func TestDoors(t *testing.T) {
 		for _, path := range imports {
 			if redis := strings.Contains(path, "redigo") || strings.HasSuffix(path, "/redisconn"); redis && file != "redispool.go" {
 				t.Errorf("%s imports %s, which redispool.go alone may", file, path)
+			}
+		}
+	}
+	for _, dir := range []string{"embedded", "examples/*", "internal/*", "cmd/*"} {
+		for file, imports := range imported(t, dir) {
+			if slices.Contains(imports, module+"/internal/backdoor") {
+				t.Errorf("%s imports internal/backdoor, which is for pyckettest", file)
 			}
 		}
 	}

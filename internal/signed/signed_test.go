@@ -110,3 +110,35 @@ func TestMemory(t *testing.T) {
 		}
 	}
 }
+
+// What was signed before an Advance is older, even in the same second, and what is signed after it is new.
+func TestAging(t *testing.T) {
+	for name, encrypt := range map[string]bool{"signed": false, "encrypted": true} {
+		t.Run(name, func(t *testing.T) {
+			s := newSigner(encrypt, "secret")
+			s.Aging = new(signed.Aging)
+			other := newSigner(encrypt, "secret")
+			other.Aging = s.Aging
+			const lifetime = 400 * 24 * 60 * 60
+			old := sign(t, s, 7, lifetime)
+			for range 100 {
+				s.Aging.Advance(3 * 24 * time.Hour)
+			}
+			now := time.Now().Unix()
+			v := other.Verify(old)
+			if age := now - v.Signed; age < 300*24*60*60 || age > 301*24*60*60 || v.Expired() || v.Lifetime != lifetime {
+				t.Errorf("after 300 days: %d s old, %+v", age, v)
+			}
+			v = other.Verify(sign(t, s, 7, lifetime))
+			if age := now - v.Signed; age > 0 || v.Lifetime != lifetime {
+				t.Errorf("a new one: %d s old, %+v", age, v)
+			}
+			for range 40 {
+				s.Aging.Advance(3 * 24 * time.Hour)
+			}
+			if v := other.Verify(old); !v.Expired() || v.Data != 7 {
+				t.Errorf("after 420 days: %+v", v)
+			}
+		})
+	}
+}
