@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -18,6 +19,9 @@ type Script struct {
 
 // NewScript returns a script. It is repeatable if running it twice does the same as running it once, even if the first
 // run is late: what was sent on a connection that broke may reach Redis after what was sent on the next.
+//
+// A script answers a number, a status, an error, or a list. The last item of a list is the script's first argument,
+// ARGV[1], by which the command knows that the answer is its own. The caller does not get to see it.
 func NewScript(source string, repeatable bool) *Script {
 	sum := sha1.Sum([]byte(source)) // #nosec G401 -- EVALSHA names scripts by it
 	return &Script{source, hex.EncodeToString(sum[:]), repeatable}
@@ -32,12 +36,14 @@ func (s *Script) On(n int, keys ...string) *Command {
 	c := NewCommand(keys[0], 3+len(keys)+n, "EVALSHA")
 	c.repeatable = s.repeatable
 	c.script = s
+	c.wants[0].kinds = ":+*"
 	c.String(s.sha)
 	c.rest = len(c.wire)
 	c.Int(int64(len(keys)))
 	for _, key := range keys {
 		c.String(key)
 	}
+	c.first = len(c.wire)
 	return c
 }
 
@@ -47,12 +53,19 @@ type Command struct {
 	key        string
 	repeatable bool
 	replies    int
-	kinds      [maxReplies]byte // what each reply must begin with, 0 if that is not known
-	asking     bool             // each comes after an ASKING
-	script     *Script          // run by its hash
-	rest       int              // where wire continues after the hash
-	sent       *carriage        // nil if it is not tracked
-	replicas   int              // that must have what it writes
+	wants      [maxReplies]shape
+	asking     bool      // each comes after an ASKING
+	script     *Script   // run by its hash
+	rest       int       // where wire continues after the hash
+	first      int       // where the script's first argument is in wire
+	sent       *carriage // nil if it is not tracked
+	replicas   int       // that must have what it writes
+}
+
+// A shape is what is known of a reply before it comes.
+type shape struct {
+	kinds       string // what it may begin with, but '-'; "" if that is not known
+	items, most int    // of a list: how many, and how many bytes at most; 0 if that is not known
 }
 
 // maxReplies is how many commands may be sent together.
@@ -71,9 +84,13 @@ func NewCommand(key string, words int, name string) *Command {
 func (c *Command) Then(words int, name string) {
 	switch name {
 	case "PTTL", "EXISTS":
-		c.kinds[c.replies] = ':'
-	case "HGETALL", "HMGET", "TIME":
-		c.kinds[c.replies] = '*'
+		c.wants[c.replies].kinds = ":"
+	case "HGETALL", "HKEYS":
+		c.wants[c.replies].kinds = "*"
+	case "HMGET":
+		c.wants[c.replies] = shape{kinds: "*", items: words - 2}
+	case "TIME":
+		c.wants[c.replies] = shape{"*", 2, 40}
 	}
 	c.replies++
 	c.header('*', words)
@@ -87,8 +104,9 @@ func (c *Command) Whole() *Command {
 	all.wire = make([]byte, 0, len(c.wire)+len(c.script.source)+16)
 	all.Then(words, "EVAL")
 	all.String(c.script.source)
+	all.script, all.first = c.script, len(all.wire)+c.first-c.rest
 	all.wire = append(all.wire, c.wire[c.rest:]...)
-	all.replies, all.kinds, all.replicas = c.replies, c.kinds, c.replicas
+	all.replies, all.wants, all.replicas = c.replies, c.wants, c.replicas
 	return all
 }
 
@@ -116,23 +134,38 @@ func (c *Command) isUnknown(r *Replies) bool {
 	return c.script != nil && r[0].kind == '-' && bytes.HasPrefix(r[0].text, []byte("NOSCRIPT"))
 }
 
-// mayGet reports whether r may be the reply to the command with this number. Of commands that are sent together, one
-// that gets another's reply would not be noticed by what is left over at the end.
-func (c *Command) mayGet(r Reply, i int) bool {
-	return c.kinds[i] == 0 || c.kinds[i] == r.kind || r.kind == '-'
+// accept reports whether r may be the reply to the command with this number. A network may change what a reply says of
+// its own size, and then every command after it gets another's, which must be noticed at once: they may be others' data.
+func (c *Command) accept(r *Reply, i int) bool {
+	want := &c.wants[i]
+	switch {
+	case r.kind == '-', want.kinds == "":
+		return true
+	case strings.IndexByte(want.kinds, r.kind) < 0:
+		return false
+	case r.kind == '*' && c.script != nil && i == 0:
+		first := c.wire[c.first:]
+		own, ok := bytes.CutSuffix(r.text, first[:frameSize(first)])
+		r.text, r.number = own, r.number-1
+		return ok
+	}
+	return r.kind != '*' || (want.items == 0 || r.number == int64(want.items)) && (want.most == 0 || len(r.text) <= want.most)
 }
 
 // withAsking returns the commands with an ASKING before each, since it holds for one only.
 func (c *Command) withAsking() *Command {
 	asking := *c
 	asking.wire, asking.asking = nil, true
+	asking.first += len(askingWire)
 	for rest := c.wire; len(rest) > 0; {
 		size := cmp.Or(frameSize(rest), len(rest))
-		asking.wire = append(append(asking.wire, "*1\r\n$6\r\nASKING\r\n"...), rest[:size]...)
+		asking.wire = append(append(asking.wire, askingWire...), rest[:size]...)
 		rest = rest[size:]
 	}
 	return &asking
 }
+
+const askingWire = "*1\r\n$6\r\nASKING\r\n"
 
 func (c *Command) header(kind byte, n int) {
 	c.wire = append(c.wire, kind)

@@ -167,10 +167,13 @@ func (c *conn) gather() error {
 		case size == 0: // the line is incomplete
 		case line[0] == '$' && n >= 0:
 			size += n + 2
-		case line[0] == '*' && c.parsed > 0: // no command or script used here returns nested lists
+		case line[0] != '$' && c.parsed > 0: // no command or script used here returns a list of anything else
 			return errProtocol
 		}
 		if size > 0 && len(line) >= size {
+			if line[0] == '$' && n >= 0 && !endsLine(line[:size]) {
+				return errProtocol
+			}
 			if line[0] == '*' {
 				c.missing += max(n, 0)
 			}
@@ -247,7 +250,7 @@ func (c *conn) carryOut(deadline time.Time, command *Command) (r Replies, err er
 		if err = c.await(context.Background(), deadline); err == nil {
 			r[i/each], err = c.receive() // the command's overwrites that to ASKING
 		}
-		if err == nil && i%each == each-1 && !command.mayGet(r[i/each], i/each) {
+		if err == nil && i%each == each-1 && !command.accept(&r[i/each], i/each) {
 			err = errProtocol
 		}
 	}

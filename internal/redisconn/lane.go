@@ -319,7 +319,7 @@ func (l *lane) read(ctx context.Context, own *call) error {
 // deliver hands a reply to the oldest call.
 func (l *lane) deliver(r Reply) {
 	c := l.waiting[0]
-	if !c.command.mayGet(r, c.got) {
+	if !c.command.accept(&r, c.got) {
 		l.broke(l.conn, errProtocol)
 		return
 	}

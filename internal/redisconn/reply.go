@@ -11,8 +11,8 @@ import (
 
 // A Reply is a reply of Redis to a command.
 type Reply struct {
-	kind   byte // the first byte of RESP, '_' for nil
-	number int64
+	kind   byte   // the first byte of RESP, '_' for nil
+	number int64  // of a list: how many items it has
 	text   []byte // of a list: its items in RESP
 }
 
@@ -136,7 +136,7 @@ func (l *List) TrimMark(mark byte) bool {
 // maxReply is Redis's own limit for a string, 512 MB. A reply that claims to be longer is malformed.
 const maxReply = 512 << 20
 
-// frameSize returns the size of the reply that b begins with, or 0 if b does not hold all of it.
+// frameSize returns the size of the reply that b begins with, or 0 if b does not hold all of it or it is malformed.
 func frameSize(b []byte) int {
 	n, size := bulk(b)
 	if size == 0 {
@@ -145,10 +145,13 @@ func frameSize(b []byte) int {
 	switch {
 	case b[0] == '$' && n >= 0:
 		size += n + 2
+		if len(b) >= size && !endsLine(b[:size]) {
+			return 0
+		}
 	case b[0] == '*':
 		for range n {
 			rest := b[min(size, len(b)):]
-			if len(rest) == 0 || rest[0] == '*' {
+			if len(rest) == 0 || rest[0] != '$' { // see gather
 				return 0
 			}
 			item := frameSize(rest)
@@ -164,19 +167,25 @@ func frameSize(b []byte) int {
 	return size
 }
 
+// endsLine reports whether b ends where a string says that it ends.
+func endsLine(b []byte) bool { return bytes.HasSuffix(b, []byte("\r\n")) }
+
 // bulk reads the line that b begins with. n is the length of the string or list that follows, or -1; size is that of
 // the line, or 0 if the line is incomplete or malformed.
 func bulk(b []byte) (n, size int) {
 	end := bytes.IndexByte(b, '\n')
-	if end < 2 || b[end-1] != '\r' {
+	if end < 2 || bytes.IndexByte(b[:end], '\r') != end-1 {
 		return 0, 0
 	}
 	switch b[0] {
 	case '+', '-', ':':
 		return -1, end + 1
 	case '$', '*':
-		if b[1] == '-' {
+		if b[1] == '-' && b[2] == '1' && end == len("$-1\r") {
 			return -1, end + 1
+		}
+		if end < len("$1\r") {
+			return 0, 0
 		}
 		for _, digit := range b[1 : end-1] {
 			if n = n*10 + int(digit-'0'); digit < '0' || digit > '9' || n > maxReply {
@@ -202,7 +211,7 @@ func parseReply(frame []byte) (r Reply, err error) {
 	case r.kind == '$':
 		r.text = frame[header : header+n : header+n]
 	default:
-		r.text = frame[header:]
+		r.number, r.text = int64(n), frame[header:]
 	}
 	return r, err
 }

@@ -291,11 +291,11 @@ func (s *Store) write(ctx context.Context, began time.Time, id *ID, c *redisconn
 		return answer{}, o, err
 	}
 	if items, ok := r.List(); ok {
-		hash, _ := items.Next()
-		s.heal(ctx, began, hash, id.Handle)
+		if hash, _ := items.Next(); len(hash) > 0 {
+			s.heal(ctx, began, hash, id.Handle)
+		}
 		value, more := items.Next()
 		return answer{!more, value}, o, nil
 	}
-	_, done := r.Number()
-	return answer{done, r.Value()}, o, nil
+	return answer{done: true}, o, nil
 }

@@ -1,9 +1,9 @@
 -- Answers. Runs, last.
--- in: answer, OK or text or, of a script that reads notifications, a table with '' first; relist
+-- in: answer, OK or a table with '' first and id last; relist
 -- returns: the answer; if the library is to take a place on the user's list, with the list's name first
-if relist and type(answer) == 'table' then
-  answer[1] = relist
+if type(answer) == 'table' then
+  if relist then answer[1] = relist end
 elseif relist then
-  return { relist, answer ~= OK and answer or nil }
+  return { relist, id }
 end
 return answer

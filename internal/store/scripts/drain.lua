@@ -9,6 +9,7 @@ if noted then
     answer[i + 1] = queue[i]
     bytes = bytes - #queue[i]
   end
+  answer[#queue + 2] = id
   local reached, exists = pcall(redis.call, 'EXISTS', notes)
   noted = not reached or exists == 1
   redis.call('DEL', messages)

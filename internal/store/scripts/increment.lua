@@ -8,10 +8,10 @@ if type(sum) == 'table' then
   if string.find(sum.err, 'integer') or string.find(sum.err, 'overflow') then return NOTNUMBER end
   return sum
 end
-answer = redis.call('HGET', key, ARGV[3]) -- a number of Lua is a double, exact up to 2^53 only
-local more = #answer - (old and #old or -#ARGV[3])
+local text = redis.call('HGET', key, ARGV[3]) -- a number of Lua is a double, exact up to 2^53 only
+local more = #text - (old and #old or -#ARGV[3])
 if more > 0 and bytes + more > MAXBYTES then
   if old then redis.call('HSET', key, ARGV[3], old) else redis.call('HDEL', key, ARGV[3]) end
   return TOOLARGE
 end
-bytes = bytes + more
+bytes, answer = bytes + more, { '', text, id }

@@ -1,7 +1,7 @@
 -- Ends the oldest sessions of a user who has logged in and has too many. In a cluster the library does this. Runs,
 -- last.
 -- in: user, hash, auth; own, idle; places; member, unlist, finish
--- returns: the session's own idle timeout or '', and how many places the user's list has
+-- returns: the session's own idle timeout or '', how many places the user's list has, and id
 if auth ~= '0' and MAXSESSIONS > 0 and not CLUSTER then
   local handles, others = redis.pcall('ZRANGE', LIST .. '{' .. hash .. '}', 0, -1), {}
   for i = 1, handles.err and 0 or #handles do -- a key of another type is not pycket's
@@ -16,4 +16,4 @@ if auth ~= '0' and MAXSESSIONS > 0 and not CLUSTER then
   table.sort(others, function(a, b) return a[2] < b[2] end)
   for i = 1, #others + 1 - MAXSESSIONS do finish(others[i][1], '') end
 end
-return { own and idle .. '' or '', places .. '' }
+return { own and idle .. '' or '', places .. '', id }

@@ -1,7 +1,7 @@
 -- Looks at sessions that a user's list names, and may end them. Runs, last.
 -- in: KEYS: the sessions; ARGV[1]: the user; ARGV[2]: '1' to end them; member, finish
 -- returns: five items each: the handle and, of one that was alive and the user's, when it was created and last seen
---   (milliseconds), and authenticated (microseconds), and its user agent; else four times nothing
+--   (milliseconds), and authenticated (microseconds), and its user agent; else four times nothing. Then ARGV[1]
 local out = {}
 for i = 1, #KEYS do
   local created, fields = member(KEYS[i], ARGV[1])
@@ -10,4 +10,5 @@ for i = 1, #KEYS do
   for j = 3, 5 do out[#out + 1] = fields and fields[j] or '' end
   if fields and ARGV[2] == '1' then finish(KEYS[i], '') end
 end
+out[#out + 1] = ARGV[1]
 return out

@@ -7,5 +7,6 @@ if noted then
   local found = ARGV[2] and { redis.call('HGET', notes, ARGV[2]) } or redis.call('HKEYS', notes)
   answer = { '' }
   for i = 1, #found do answer[i + 1] = found[i] end
+  answer[#found + 2] = id
   use('DB')
 end

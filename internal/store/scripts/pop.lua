@@ -4,5 +4,5 @@
 local value = redis.call('HGET', key, ARGV[2])
 if value then
   redis.call('HDEL', key, ARGV[2])
-  answer, bytes = value, bytes - #ARGV[2] - #value
+  answer, bytes = { '', value, id }, bytes - #ARGV[2] - #value
 end

@@ -5,7 +5,8 @@
 -- A script runs as one text: the files that store.go lists for it, one after the other. Some declare functions. The
 -- others are blocks that run and leave locals to the next. Each begins with what it needs (in), what it leaves or
 -- changes (out), and what the script may return there (returns). store.go replaces the words in capitals, which are
--- constants. docs/storage.md has the layout.
+-- constants. docs/storage.md has the layout. A list that a script answers ends with ARGV[1]: see NewScript in
+-- internal/redisconn.
 --
 -- What requests run most are blocks and locals, since tables, string.format and numbers made into text cost Redis as
 -- much as commands do: see docs/performance.md. That is also why constant numbers are passed to commands as text.

@@ -13,6 +13,7 @@ if noted then
       bytes = bytes - #answer[i] - #ARGV[i]
     end
   end
+  answer[#ARGV + 1] = id
   local reached, exists = pcall(redis.call, 'EXISTS', messages)
   noted = kept > #taken or not reached or exists == 1
   remove(notes, taken)
