@@ -32,6 +32,7 @@ func TestDoors(t *testing.T) {
 		},
 		{dir: "internal/codec", not: []string{"net/http", module, module + "/internal/store", module + "/internal/redisconn"}},
 		{dir: "internal/queue", not: []string{"net/http", module, module + "/internal/store", module + "/internal/redisconn"}},
+		{dir: "internal/stats", not: []string{"net/http", module, module + "/internal/store", module + "/internal/redisconn"}},
 		{dir: "internal/warn", not: []string{"net/http", module, module + "/internal/store", module + "/internal/redisconn"}},
 		{dir: "internal/signed", not: []string{"net/http", module, module + "/internal/store", module + "/internal/redisconn"}},
 		{dir: "internal/redisconn", not: []string{"net/http", module, module + "/internal/store", "github.com/gorilla/securecookie"}},

@@ -88,7 +88,3 @@ func failedOn(op, name string, err error) error {
 	}
 	return &opError{op, name, true, err}
 }
-
-// failing is failed, and failingOn is failedOn, for the error that a function is about to return.
-func failing(err *error, op string)         { *err = failed(op, *err) }
-func failingOn(err *error, op, name string) { *err = failedOn(op, name, *err) }

@@ -3,6 +3,7 @@ package pycket_test
 import (
 	"bytes"
 	"context"
+	"expvar"
 	"fmt"
 	"html/template"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/pycket/pycket"
@@ -342,4 +344,54 @@ func (v visitor) show(response *http.Response, err error) {
 	defer response.Body.Close()
 	page, _ := io.ReadAll(response.Body)
 	fmt.Print(string(page))
+}
+
+// cost is what the operations of one page have cost.
+type cost struct{ operations, roundTrips, micros atomic.Int64 }
+
+type costKey struct{}
+
+// observe is for Settings.Observe.
+func observe(ctx context.Context, op pycket.Operation) {
+	if page, ok := ctx.Value(costKey{}).(*cost); ok {
+		page.operations.Add(1)
+		page.roundTrips.Add(int64(op.RoundTrips))
+		page.micros.Add(op.Took.Microseconds())
+	}
+}
+
+func ExampleApp_Stats() {
+	redis, err := embedded.Start("127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer redis.Close()
+	app, err := pycket.New(pycket.Settings{
+		Secrets: []string{"32 random bytes: openssl rand -base64 32"},
+		Redis:   pycket.RedisSettings{URL: redis.URL()},
+		Observe: observe,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer app.Close()
+	expvar.Publish("pycket", expvar.Func(func() any { return app.Stats() })) // for /debug/vars
+
+	site := app.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		count, err := pycket.NewSessionManager(w, r).Increment("count", 1)
+		if err != nil {
+			http.Error(w, "Please come back later.", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, count, "visits")
+	}))
+	page := new(cost)
+	r := httptest.NewRequest("GET", "/", nil)
+	site.ServeHTTP(httptest.NewRecorder(), r.WithContext(context.WithValue(r.Context(), costKey{}, page)))
+
+	fmt.Println("this page:", page.operations.Load(), "operation")
+	fmt.Println("in all:", app.Stats().Operations["increment"].Outcomes)
+	// Output:
+	// this page: 1 operation
+	// in all: map[ok:1]
 }

@@ -94,7 +94,10 @@ func newApp(t testing.TB, s pycket.Settings) *pycket.App {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { app.Close() })
+	t.Cleanup(func() {
+		heard.stats(app)
+		app.Close()
+	})
 	return app
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pycket/pycket/internal/stats"
 	"github.com/pycket/pycket/internal/store"
 	"github.com/pycket/pycket/internal/warn"
 )
@@ -89,12 +90,12 @@ func (m *manager) bound() error {
 	return nil
 }
 
-// begin begins an operation. The caller must call its end method.
-func (m *manager) begin() (operation, error) {
+// begin begins an operation, as part of a call. The caller must call its end method.
+func (m *manager) begin(c *call) (operation, error) {
 	if err := m.bound(); err != nil {
 		return operation{}, err
 	}
-	return m.request.begin(m.ctx())
+	return m.request.begin(m.ctx(), c)
 }
 
 // fields encodes values. The request is not locked yet, since codecs run the application's code, which may use the
@@ -115,30 +116,34 @@ func (m *manager) fields(values Values) ([]store.Field, error) {
 }
 
 // A setter is an operation of the store that sets fields.
-type setter func(s *store.Store, ctx context.Context, began time.Time, id *store.ID, fresh bool, fields []store.Field) (store.Outcome, error)
+type setter func(s *store.Store, ctx context.Context, began store.Began, id *store.ID, fresh bool, fields []store.Field) (store.Outcome, error)
 
-func (m *manager) setOne(op string, kind valueKind, set setter, name string, value any) error {
+func (m *manager) setOne(k stats.Kind, kind valueKind, set setter, name string, value any) (err error) {
+	c := m.callOn(k, name)
+	defer c.end(&err)
 	f, err := m.field(name, value)
-	if err == nil {
-		err = m.set(kind, set, f)
-	}
-	return failedOn(op, name, err)
-}
-
-func (m *manager) setMany(op string, kind valueKind, set setter, values Values) error {
-	fields, err := m.fields(values)
-	if err == nil && len(fields) > 0 {
-		err = m.set(kind, set, fields...)
-	}
-	return failed(op, err)
-}
-
-func (m *manager) set(kind valueKind, set setter, fields ...store.Field) error {
-	op, err := m.begin()
 	if err != nil {
 		return err
 	}
-	defer op.end()
+	return m.set(&c, kind, set, f)
+}
+
+func (m *manager) setMany(k stats.Kind, kind valueKind, set setter, values Values) (err error) {
+	c := m.call(k)
+	defer c.end(&err)
+	fields, err := m.fields(values)
+	if err != nil || len(fields) == 0 {
+		return err
+	}
+	return m.set(&c, kind, set, fields...)
+}
+
+func (m *manager) set(c *call, kind valueKind, set setter, fields ...store.Field) error {
+	op, err := m.begin(c)
+	if err != nil {
+		return err
+	}
+	defer op.end(c)
 	for op.next() {
 		op.wrote(set(op.app.store, op.ctx, op.began, op.id, op.fresh, op.seal(kind, fields)))
 	}
@@ -238,33 +243,35 @@ func (m *SessionManager) WithContext(ctx context.Context) *SessionManager {
 
 // Set stores a value: see [Manager].
 func (m *SessionManager) Set(name string, value any) error {
-	return m.setOne("set", sessionValue, (*store.Store).Set, name, value)
+	return m.setOne(stats.Set, sessionValue, (*store.Store).Set, name, value)
 }
 
 // SetMany stores several values, all or none: see [Manager].
 func (m *SessionManager) SetMany(values Values) error {
-	return m.setMany("set many", sessionValue, (*store.Store).Set, values)
+	return m.setMany(stats.SetMany, sessionValue, (*store.Store).Set, values)
 }
 
 // Lookup reads a value from the request's snapshot: see [Manager].
 func (m *SessionManager) Lookup(name string, into any) (found bool, err error) {
-	_, plain, err := m.get(name, into)
+	c := m.callOn(stats.Get, name)
+	defer c.end(&err)
+	_, plain, err := m.get(&c, name, into)
 	if err == nil && plain != nil {
 		err = m.request.app.decode(plain, into)
 	}
-	return err == nil && plain != nil, failedOn("get", name, err)
+	return err == nil && plain != nil, err
 }
 
 // get returns a value as it is stored, and as the codec encoded it; nil if there is none.
-func (m *SessionManager) get(name string, into any) (stored, plain []byte, err error) {
+func (m *SessionManager) get(c *call, name string, into any) (stored, plain []byte, err error) {
 	if err := errors.Join(checkName(name), checkTarget(into)); err != nil {
 		return nil, nil, err
 	}
-	op, err := m.begin()
+	op, err := m.begin(c)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer op.end()
+	defer op.end(c)
 	stored, err = op.value(name)
 	if err == nil && stored != nil {
 		plain, err = op.open(sessionValue, name, stored)
@@ -273,43 +280,47 @@ func (m *SessionManager) get(name string, into any) (stored, plain []byte, err e
 }
 
 // Has reports whether there is a value: see [Manager].
-func (m *SessionManager) Has(name string) (bool, error) {
-	stored, err := m.own(name, checkName(name))
-	return stored != nil, failedOn("has", name, err)
+func (m *SessionManager) Has(name string) (found bool, err error) {
+	c := m.callOn(stats.Has, name)
+	defer c.end(&err)
+	if err := checkName(name); err != nil {
+		return false, err
+	}
+	stored, err := m.own(&c, name)
+	return stored != nil, err
 }
 
 // own returns a value as it is stored. The name may be one of the library's own fields.
-func (m *SessionManager) own(name string, err error) ([]byte, error) {
+func (m *SessionManager) own(c *call, name string) ([]byte, error) {
+	op, err := m.begin(c)
 	if err != nil {
 		return nil, err
 	}
-	op, err := m.begin()
-	if err != nil {
-		return nil, err
-	}
-	defer op.end()
+	defer op.end(c)
 	return op.value(name)
 }
 
 // Keys returns the names of all values, sorted: see [Manager].
 func (m *SessionManager) Keys() (names []string, err error) {
-	defer failing(&err, "keys")
-	op, err := m.begin()
+	c := m.call(stats.Keys)
+	defer c.end(&err)
+	op, err := m.begin(&c)
 	if err != nil {
 		return nil, err
 	}
-	defer op.end()
+	defer op.end(&c)
 	return op.names()
 }
 
 // Delete removes values: see [Manager]. A session without values is still a session.
 func (m *SessionManager) Delete(names ...string) (err error) {
-	defer failingOn(&err, "delete", strings.Join(names, ", "))
-	op, err := m.begin()
+	c := m.callOn(stats.Delete, strings.Join(names, ", "))
+	defer c.end(&err)
+	op, err := m.begin(&c)
 	if err != nil {
 		return err
 	}
-	defer op.end()
+	defer op.end(&c)
 	if err := checkNames(names); err != nil || len(names) == 0 {
 		return err
 	}
@@ -328,12 +339,13 @@ func (m *SessionManager) Delete(names ...string) (err error) {
 // Clear deletes all values, in one step in Redis. The session stays, with its user, the time of authentication and
 // [SessionManager.Remember], and so do its notifications. What other requests set afterwards stays too.
 func (m *SessionManager) Clear() (err error) {
-	defer failing(&err, "clear")
-	op, err := m.begin()
+	c := m.call(stats.Clear)
+	defer c.end(&err)
+	op, err := m.begin(&c)
 	if err != nil {
 		return err
 	}
-	defer op.end()
+	defer op.end(&c)
 	for op.asks() {
 		op.changed(op.app.store.Clear(op.ctx, op.began, op.id))
 	}
@@ -353,26 +365,28 @@ func Pop[T any](s *SessionManager, name string, fallback T) (T, error) {
 	var value T
 	found, err := s.pop(name, &value)
 	if !found {
-		return fallback, failedOn("pop", name, err)
+		return fallback, err
 	}
-	return value, failedOn("pop", name, err)
+	return value, err
 }
 
 func (m *SessionManager) pop(name string, into any) (found bool, err error) {
-	stored, plain, err := m.take(name)
-	return m.handOut(sessionValue, (*store.Store).Unpop, store.Field{Name: name, Value: stored}, plain, err, into)
+	c := m.callOn(stats.Pop, name)
+	defer c.end(&err)
+	stored, plain, err := m.take(&c, name)
+	return m.handOut(&c, sessionValue, (*store.Store).Unpop, store.Field{Name: name, Value: stored}, plain, err, into)
 }
 
 // take takes a value out. It returns the value as it is stored, and as the codec encoded it; nil if there is none.
-func (m *SessionManager) take(name string) (stored, plain []byte, err error) {
+func (m *SessionManager) take(c *call, name string) (stored, plain []byte, err error) {
 	if err := checkName(name); err != nil {
 		return nil, nil, err
 	}
-	op, err := m.begin()
+	op, err := m.begin(c)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer op.end()
+	defer op.end(c)
 	for op.asks() {
 		var o store.Outcome
 		stored, o, err = op.app.store.Pop(op.ctx, op.began, op.id, name)
@@ -390,11 +404,11 @@ func (m *SessionManager) take(name string) (stored, plain []byte, err error) {
 }
 
 // A restorer is an operation of the store that puts back what was taken out.
-type restorer func(s *store.Store, ctx context.Context, began time.Time, id *store.ID, f store.Field) (store.Outcome, error)
+type restorer func(s *store.Store, ctx context.Context, began store.Began, id *store.ID, f store.Field) (store.Outcome, error)
 
 // handOut decodes what was taken out: f, as it is stored, and plain, as the codec encoded it, with the error of taking
 // it. If it can't be read, it is put back.
-func (m *manager) handOut(kind valueKind, put restorer, f store.Field, plain []byte, err error, into any) (found bool, _ error) {
+func (m *manager) handOut(c *call, kind valueKind, put restorer, f store.Field, plain []byte, err error, into any) (found bool, _ error) {
 	if f.Value == nil {
 		return false, err
 	}
@@ -408,20 +422,20 @@ func (m *manager) handOut(kind valueKind, put restorer, f store.Field, plain []b
 	if err == nil {
 		return true, unconfirmed
 	}
-	if lost := m.restore(kind, put, f); lost != nil {
+	if lost := m.restore(c, kind, put, f); lost != nil {
 		return false, fmt.Errorf("%w, and it could not be put back: %w", err, lost)
 	}
 	return false, err
 }
 
 // restore puts back what was taken out, even if the browser has hung up.
-func (m *manager) restore(kind valueKind, put restorer, f store.Field) error {
+func (m *manager) restore(c *call, kind valueKind, put restorer, f store.Field) error {
 	restoring := m.withContext(context.WithoutCancel(m.ctx()))
-	op, err := restoring.begin()
+	op, err := restoring.begin(c)
 	if err != nil {
 		return err
 	}
-	defer op.end()
+	defer op.end(c)
 	for op.asks() {
 		op.heard(put(op.app.store, op.ctx, op.began, op.id, f))
 	}
@@ -439,9 +453,10 @@ func (m *manager) restore(kind valueKind, put restorer, f store.Field) error {
 // Increment adds to a whole number, in one step in Redis, and returns the sum. A name without a value counts as 0. If
 // the value is not a whole number, or the sum does not fit an int64, nothing changes.
 func (m *SessionManager) Increment(name string, by int64) (sum int64, err error) {
-	defer failingOn(&err, "increment", name)
+	c := m.callOn(stats.Increment, name)
+	defer c.end(&err)
 	if m.cause == nil && !m.request.app.digits {
-		return update(m, name, 0, func(n int64) (int64, error) {
+		return update(m, &c, name, 0, func(n int64) (int64, error) {
 			if sum := n + by; (sum > n) == (by > 0) || by == 0 {
 				return sum, nil
 			}
@@ -451,11 +466,11 @@ func (m *SessionManager) Increment(name string, by int64) (sum int64, err error)
 	if err := checkName(name); err != nil {
 		return 0, err
 	}
-	op, err := m.begin()
+	op, err := m.begin(&c)
 	if err != nil {
 		return 0, err
 	}
-	defer op.end()
+	defer op.end(&c)
 	var digits []byte
 	for op.next() {
 		var o store.Outcome
@@ -478,14 +493,15 @@ func (m *SessionManager) Increment(name string, by int64) (sum int64, err error)
 // the new one, so it must have no effect other than its result. If change returns an error, nothing is changed and
 // Update returns that error. On any error but [ErrNotReplicated], the value returned is initial.
 func Update[T any](s *SessionManager, name string, initial T, change func(T) (T, error)) (value T, err error) {
-	defer failingOn(&err, "update", name)
-	return update(s, name, initial, change)
+	c := s.callOn(stats.Update, name)
+	defer c.end(&err)
+	return update(s, &c, name, initial, change)
 }
 
-func update[T any](s *SessionManager, name string, initial T, change func(T) (T, error)) (T, error) {
+func update[T any](s *SessionManager, c *call, name string, initial T, change func(T) (T, error)) (T, error) {
 	for swapped := false; ; {
 		var value T
-		seen, plain, err := s.get(name, &value)
+		seen, plain, err := s.get(c, name, &value)
 		switch {
 		case err != nil:
 		case plain == nil:
@@ -497,7 +513,7 @@ func update[T any](s *SessionManager, name string, initial T, change func(T) (T,
 			value, err = change(value)
 		}
 		if err == nil {
-			swapped, err = s.swap(name, seen, value)
+			swapped, err = s.swap(c, name, seen, value)
 		}
 		switch {
 		case swapped:
@@ -505,6 +521,7 @@ func update[T any](s *SessionManager, name string, initial T, change func(T) (T,
 		case err != nil:
 			return initial, err
 		}
+		s.request.app.counters.Conflict()
 	}
 }
 
@@ -526,16 +543,16 @@ func copyInto[T any](a *App, into *T, value T) error {
 }
 
 // swap sets a value if the stored one still equals seen; otherwise it learns the stored one.
-func (m *SessionManager) swap(name string, seen []byte, value any) (swapped bool, err error) {
+func (m *SessionManager) swap(c *call, name string, seen []byte, value any) (swapped bool, err error) {
 	f, err := m.field(name, value)
 	if err != nil {
 		return false, err
 	}
-	op, err := m.begin()
+	op, err := m.begin(c)
 	if err != nil {
 		return false, err
 	}
-	defer op.end()
+	defer op.end(c)
 	fields := []store.Field{f}
 	for op.next() {
 		sealed := op.seal(sessionValue, fields)[0]
@@ -565,12 +582,13 @@ func (m *SessionManager) swap(name string, seen []byte, value any) (swapped bool
 // id anyway. If the cookie can't be sent, it does nothing and returns ErrHeadersSent. If it returns ErrUnavailable, it
 // may have been carried out all the same: try again in the same request, or the browser may be left with the dead id.
 func (m *SessionManager) Rotate() (err error) {
-	defer failing(&err, "rotate")
-	op, err := m.begin()
+	c := m.call(stats.Rotate)
+	defer c.end(&err)
+	op, err := m.begin(&c)
 	if err != nil {
 		return err
 	}
-	defer op.end()
+	defer op.end(&c)
 	return op.rotate()
 }
 
@@ -581,7 +599,8 @@ func (m *SessionManager) Rotate() (err error) {
 // A browser that hangs up is logged out all the same: Destroy ignores that its context is cancelled. It is bounded by
 // RedisSettings.Timeout, and by the context's deadline if it has one.
 func (m *SessionManager) Destroy() (err error) {
-	defer failing(&err, "destroy")
+	c := m.call(stats.Destroy)
+	defer c.end(&err)
 	if err := m.bound(); err != nil {
 		return err
 	}
@@ -591,11 +610,11 @@ func (m *SessionManager) Destroy() (err error) {
 		defer cancel()
 		ctx = limited
 	}
-	op, err := m.request.begin(ctx)
+	op, err := m.request.begin(ctx, &c)
 	if err != nil {
 		return err
 	}
-	defer op.end()
+	defer op.end(&c)
 	return op.destroy()
 }
 
@@ -606,12 +625,13 @@ func (m *SessionManager) Destroy() (err error) {
 //
 // Expiry always asks Redis, and is no use of the session itself: a page may ask again and again without renewing it.
 func (m *SessionManager) Expiry() (idle, absolute time.Time, err error) {
-	defer failing(&err, "expiry")
-	op, err := m.begin()
+	c := m.call(stats.Expiry)
+	defer c.end(&err)
+	op, err := m.begin(&c)
 	if err != nil {
 		return time.Time{}, time.Time{}, err
 	}
-	defer op.end()
+	defer op.end(&c)
 	var left, most time.Duration
 	for op.asks() {
 		var o store.Outcome

@@ -8,8 +8,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
+	"github.com/pycket/pycket/internal/stats"
 	"github.com/pycket/pycket/internal/store"
 )
 
@@ -50,52 +50,55 @@ func (m *NotificationManager) WithContext(ctx context.Context) *NotificationMana
 
 // Set stores a notification: see [Manager]. It replaces one of the same name that nobody has read.
 func (m *NotificationManager) Set(name string, value any) error {
-	return m.setOne("notify", notification, (*store.Store).Notify, name, value)
+	return m.setOne(stats.Notify, notification, (*store.Store).Notify, name, value)
 }
 
 // SetMany stores several notifications, all or none: see [Manager].
 func (m *NotificationManager) SetMany(values Values) error {
-	return m.setMany("notify many", notification, (*store.Store).Notify, values)
+	return m.setMany(stats.NotifyMany, notification, (*store.Store).Notify, values)
 }
 
 // Lookup takes a notification out: see [Manager]. If it can't be read into the variable's type, it is put back.
 func (m *NotificationManager) Lookup(name string, into any) (found bool, err error) {
-	defer failingOn(&err, "take", name)
+	c := m.callOn(stats.Take, name)
+	defer c.end(&err)
 	if err := checkTarget(into); err != nil {
 		return false, err
 	}
-	stored, plain, err := m.read(name, true, (*store.Store).TakeOne)
-	return m.handOut(notification, (*store.Store).Restore, store.Field{Name: name, Value: stored}, plain, err, into)
+	stored, plain, err := m.read(&c, name, true, (*store.Store).TakeOne)
+	return m.handOut(&c, notification, (*store.Store).Restore, store.Field{Name: name, Value: stored}, plain, err, into)
 }
 
 // Peek reads a notification without taking it out. If it can't be read into the type of the variable that into points
 // to, the variable is unchanged.
 func (m *NotificationManager) Peek(name string, into any) (found bool, err error) {
+	c := m.callOn(stats.Peek, name)
+	defer c.end(&err)
 	if err := checkTarget(into); err != nil {
-		return false, failedOn("peek", name, err)
+		return false, err
 	}
-	stored, plain, err := m.read(name, true, (*store.Store).Peek)
+	stored, plain, err := m.read(&c, name, true, (*store.Store).Peek)
 	if err == nil && stored != nil {
 		err = m.request.app.decode(plain, into)
 	}
-	return err == nil && stored != nil, failedOn("peek", name, err)
+	return err == nil && stored != nil, err
 }
 
 // A getter is an operation of the store that reads a notification.
-type getter func(s *store.Store, ctx context.Context, began time.Time, id *store.ID, name string) ([]byte, store.Outcome, error)
+type getter func(s *store.Store, ctx context.Context, began store.Began, id *store.ID, name string) ([]byte, store.Outcome, error)
 
 // read reads a notification. It returns the value as it is stored and, if opened is true, as the codec encoded it; nil
 // if there is none. The caller decodes it when the request is no longer locked, since codecs run the application's
 // code.
-func (m *NotificationManager) read(name string, opened bool, get getter) (stored, plain []byte, err error) {
+func (m *NotificationManager) read(c *call, name string, opened bool, get getter) (stored, plain []byte, err error) {
 	if err := checkName(name); err != nil {
 		return nil, nil, err
 	}
-	op, err := m.begin()
+	op, err := m.begin(c)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer op.end()
+	defer op.end(c)
 	for !op.snapshot.quiet && op.asks() {
 		var o store.Outcome
 		stored, o, err = get(op.app.store, op.ctx, op.began, op.id, name)
@@ -114,19 +117,22 @@ func (m *NotificationManager) read(name string, opened bool, get getter) (stored
 }
 
 // Has reports whether there is a notification, without taking it out: see [Manager].
-func (m *NotificationManager) Has(name string) (bool, error) {
-	stored, _, err := m.read(name, false, (*store.Store).Peek)
-	return stored != nil, failedOn("has", name, err)
+func (m *NotificationManager) Has(name string) (found bool, err error) {
+	c := m.callOn(stats.Has, name)
+	defer c.end(&err)
+	stored, _, err := m.read(&c, name, false, (*store.Store).Peek)
+	return stored != nil, err
 }
 
 // Keys returns the names of all notifications, sorted, without taking them out: see [Manager].
 func (m *NotificationManager) Keys() (names []string, err error) {
-	defer failing(&err, "keys")
-	op, err := m.begin()
+	c := m.call(stats.Keys)
+	defer c.end(&err)
+	op, err := m.begin(&c)
 	if err != nil {
 		return nil, err
 	}
-	defer op.end()
+	defer op.end(&c)
 	names = []string{}
 	for !op.snapshot.quiet && op.asks() {
 		var o store.Outcome
@@ -139,12 +145,13 @@ func (m *NotificationManager) Keys() (names []string, err error) {
 
 // Delete removes notifications unread: see [Manager].
 func (m *NotificationManager) Delete(names ...string) (err error) {
-	defer failingOn(&err, "delete", strings.Join(names, ", "))
-	op, err := m.begin()
+	c := m.callOn(stats.Delete, strings.Join(names, ", "))
+	defer c.end(&err)
+	op, err := m.begin(&c)
 	if err != nil {
 		return err
 	}
-	defer op.end()
+	defer op.end(&c)
 	if err := checkNames(names); err != nil || len(names) == 0 {
 		return err
 	}
@@ -155,19 +162,22 @@ func (m *NotificationManager) Delete(names ...string) (err error) {
 }
 
 // Add queues a message. Unlike Set, it replaces none.
-func (m *NotificationManager) Add(level, text string) error {
+func (m *NotificationManager) Add(level, text string) (err error) {
+	c := m.call(stats.Add)
+	defer c.end(&err)
 	f, err := m.field("", Message{level, text})
-	if err == nil {
-		err = m.set(queuedMessage, (*store.Store).Add, f)
+	if err != nil {
+		return err
 	}
-	return failed("add", err)
+	return m.set(&c, queuedMessage, (*store.Store).Add, f)
 }
 
 // Drain takes all queued messages out, in the order in which they were added. Each is handed to one request only.
 // Messages that can't be decoded are dropped, and the error says how many.
 func (m *NotificationManager) Drain() (messages []Message, err error) {
-	defer failing(&err, "drain")
-	queued, spoilt, cause := m.takeAll()
+	c := m.call(stats.Drain)
+	defer c.end(&err)
+	queued, spoilt, cause := m.takeAll(&c)
 	if cause != nil && spoilt == 0 && !errors.Is(cause, ErrNotReplicated) {
 		return nil, cause
 	}
@@ -187,12 +197,12 @@ func (m *NotificationManager) Drain() (messages []Message, err error) {
 
 // takeAll takes all messages out and returns them as the codec encoded them, with how many could not be opened, and
 // why.
-func (m *NotificationManager) takeAll() (queued [][]byte, spoilt int, cause error) {
-	op, err := m.begin()
+func (m *NotificationManager) takeAll(c *call) (queued [][]byte, spoilt int, cause error) {
+	op, err := m.begin(c)
 	if err != nil {
 		return nil, 0, err
 	}
-	defer op.end()
+	defer op.end(c)
 	var items [][]byte
 	for !op.snapshot.quiet && op.asks() {
 		var o store.Outcome

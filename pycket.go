@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pycket/pycket/internal/codec"
+	"github.com/pycket/pycket/internal/stats"
 	"github.com/pycket/pycket/internal/store"
 	"github.com/pycket/pycket/internal/warn"
 )
@@ -55,9 +56,15 @@ type Settings struct {
 	// MaxSessionsPerUser is how many sessions a user may have: a Login beyond that ends the oldest. 0 means any number.
 	MaxSessionsPerUser int
 
-	// Logger receives problems that no call can return, and some that a caller may have ignored. nil means
-	// slog.Default(). No id, cookie, secret or stored value is ever logged.
+	// Logger receives problems that no call can return, and some that a caller may have ignored; at level Debug, also that
+	// a session began, got a new id, ended or was revoked. nil means slog.Default(). No id, cookie, secret, user or stored
+	// value is ever logged.
 	Logger *slog.Logger
+
+	// Observe is called when an operation has ended, before it returns, from many goroutines at once: keep it short. ctx is
+	// the context of the operation, so a span can be a child of the request's: the one that the request had when it came to
+	// App.Wrap, or that of WithContext. It must not use the session. docs/observability.md has what to do with it.
+	Observe func(ctx context.Context, op Operation)
 }
 
 const (
@@ -85,6 +92,7 @@ type App struct {
 	digits   bool        // whole numbers are stored as decimal digits
 	logger   *slog.Logger
 	warnings *warn.Warnings
+	counters stats.Counters
 }
 
 // New makes an App. It checks all settings, and for each bad one its error says how to fix it. It dials nothing: use
@@ -177,8 +185,10 @@ func (a *App) Wrap(next http.Handler) http.Handler {
 // under Redis.Prefix, and that the user in Redis.URL has the rights for it; in a cluster, on every server that has slots.
 // If not, its error says why and what to do. With CacheFor, it also fails if Redis does not say what has changed. It takes
 // two round trips to each server, and a third the first time with CacheFor, and deletes the keys it makes.
-func (a *App) Ping(ctx context.Context) error {
-	return failed("ping", a.store.Ping(ctx))
+func (a *App) Ping(ctx context.Context) (err error) {
+	c := a.call(ctx, stats.Ping)
+	defer c.end(&err)
+	return a.store.Ping(ctx, c.start())
 }
 
 // CacheStats say how often sessions were read from memory: see [Settings.CacheFor].

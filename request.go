@@ -36,31 +36,32 @@ type request struct {
 	// session, not two, and the headers wait for a session that is being made.
 	lock queue.Lock
 
-	touched bool      // by an operation: the response depends on the cookie
 	skip    int       // how many of the request's cookies have been tried
 	id      *store.ID // of the session; nil if there is none
+	touched bool      // by an operation: the response depends on the cookie
 	state   standing
 	late    bool // a session of one of its cookies ended so late that no write may start another
 	before  bool // it ended before this request began, though: a Login may start another
 
 	// pending is the new id of a rotation whose result this request doesn't know. trying means that the request now uses
 	// it as the session's id.
-	pending *store.ID
 	trying  bool
+	pending *store.ID
 
 	// mark is the token in the marks of the sessions that this request destroys, by which it recognizes them.
 	mark string
 
+	trips    store.Trips // of the operation that has the lock
 	snapshot snapshot
-	cookie   cookieChange
 	lifetime int64 // of the browser's cookie, in seconds; 0 if it ends with the browser, or asStored
 	issued   int64 // when the browser's cookie was signed, in Unix time
-	renew    bool  // Remember has given the browser's cookie another lifetime
-	clears   bool  // it has destroyed a session
+	cookie   cookieChange
+	renew    bool // Remember has given the browser's cookie another lifetime
+	clears   bool // it has destroyed a session
 }
 
 // A standing is what a request knows of whether its session is alive.
-type standing int
+type standing int8
 
 const (
 	unknown standing = iota
@@ -72,7 +73,7 @@ const (
 const asStored = -1
 
 // A cookieChange is what the response does to the browser's cookie.
-type cookieChange int
+type cookieChange int8
 
 const (
 	keepCookie cookieChange = iota
@@ -159,7 +160,7 @@ func (q *request) end() {
 type operation struct {
 	*request
 	ctx   context.Context
-	began time.Time
+	began store.Began
 
 	login  bool // it may start a session after one that ended before the request began
 	fresh  bool // the write begins a session
@@ -172,11 +173,15 @@ type operation struct {
 }
 
 // begin begins an operation. Its timeout includes the wait for the lock.
-func (q *request) begin(ctx context.Context) (operation, error) {
-	op := operation{request: q, ctx: ctx, began: time.Now()}
+func (q *request) begin(ctx context.Context, c *call) (operation, error) {
+	now := time.Now()
+	if c.began.IsZero() {
+		c.began = now
+	}
+	op := operation{request: q, ctx: ctx, began: store.Began{At: now, Trips: &q.trips}}
 	err := ctx.Err()
 	if err == nil {
-		err = q.lock.LockBy(ctx, op.began.Add(q.app.settings.Redis.Timeout))
+		err = q.lock.LockBy(ctx, op.began.At.Add(q.app.settings.Redis.Timeout))
 	}
 	if err == os.ErrDeadlineExceeded {
 		err = fmt.Errorf("%w: other operations of the request are under way: %w", ErrUnavailable, err)
@@ -191,7 +196,11 @@ func (q *request) begin(ctx context.Context) (operation, error) {
 	return op, nil
 }
 
-func (op *operation) end() { op.lock.Unlock() }
+// end ends an operation that is part of a call. The operation doesn't know the call, which would then be on the heap.
+func (op *operation) end(c *call) {
+	c.pays(op.trips.Take())
+	op.lock.Unlock()
+}
 
 // explain notes and returns an error of the store.
 func (op *operation) explain(err error) error {
@@ -237,6 +246,7 @@ func (q *request) settle(o store.Outcome) bool {
 	switch {
 	case o.State == store.Alive:
 		if q.trying { // the rotation was carried out
+			q.app.warnings.Rotated(q.Context)
 			q.trying, q.cookie, q.lifetime, q.snapshot = false, setCookie, asStored, snapshot{}
 		}
 		q.state = alive
@@ -289,6 +299,7 @@ func (q *request) destroyed() {
 	q.pending, q.trying, q.renew = nil, false, false
 	q.snapshot = snapshot{whole: true}
 	q.cookie, q.clears = deleteCookie, true
+	q.app.warnings.Ended(q.Context)
 }
 
 // asks reports whether there is an id to ask about.
@@ -353,6 +364,7 @@ func (op *operation) wrote(o store.Outcome, err error) {
 	if op.done = o.State != store.Taken && op.settle(o); op.done && op.fresh {
 		op.cookie, op.before = setCookie, false
 		op.snapshot = snapshot{whole: true}
+		op.app.warnings.Began(op.Context)
 	}
 }
 
@@ -419,6 +431,7 @@ func (q *request) rotation() *store.ID {
 
 func (q *request) rotated(next *store.ID) {
 	q.id, q.pending, q.cookie = next, nil, setCookie
+	q.app.warnings.Rotated(q.Context)
 }
 
 // destroy ends the session. Only the request that ended it deletes the cookie: any other might delete the cookie of a

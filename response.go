@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pycket/pycket/internal/stats"
 	"github.com/pycket/pycket/internal/store"
 )
 
@@ -37,9 +38,15 @@ func (w *response) commit() (cookie bool) {
 		return false
 	}
 	q := w.request
-	op := operation{request: q, ctx: q.Context, began: time.Now()}
+	c := call{app: q.app, ctx: q.Context, kind: stats.Cookie, began: time.Now()}
+	defer func() {
+		if c.cost.RoundTrips > 0 {
+			c.count(nil)
+		}
+	}()
+	op := operation{request: q, ctx: q.Context, began: store.Began{At: c.began, Trips: &q.trips}}
 	q.lock.Lock()
-	defer op.end()
+	defer op.end(&c)
 	if w.committed.Load() {
 		return false
 	}

@@ -7,6 +7,7 @@ package pycket_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -29,6 +30,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/pycket/pycket"
 )
@@ -133,6 +135,13 @@ func (s *silence) newApp(settings pycket.Settings) (*pycket.App, error) {
 		all := slog.NewTextHandler(s, &slog.HandlerOptions{Level: slog.Level(math.MinInt), ReplaceAttr: untimed})
 		settings.Logger = slog.New(slog.NewMultiHandler(settings.Logger.Handler(), all))
 	}
+	observe := settings.Observe
+	settings.Observe = func(ctx context.Context, op pycket.Operation) {
+		s.observed(op)
+		if observe != nil {
+			observe(ctx, op)
+		}
+	}
 	if settings.Codec == nil {
 		settings.Codec = hearing{pycket.JSON{}, s}
 	}
@@ -142,6 +151,33 @@ func (s *silence) newApp(settings pycket.Settings) (*pycket.App, error) {
 		pycket.OverhearIDs(app, func(id []byte) { s.hide("id", string(id)) })
 	}
 	return app, err
+}
+
+// observed takes note of an operation, without its times.
+func (s *silence) observed(op pycket.Operation) {
+	s.err(op.Err)
+	op.Err, op.Began, op.Took = nil, time.Time{}, 0
+	s.say(ports.ReplaceAllString(fmt.Sprintf("%#v", op), "127.0.0.1"))
+}
+
+// stats takes note of what an App has counted, without the numbers.
+func (s *silence) stats(app *pycket.App) {
+	if s == nil {
+		return
+	}
+	data, err := json.Marshal(app.Stats())
+	if err != nil {
+		s.say(err.Error())
+	}
+	s.say(numbers.ReplaceAllString(string(data), "0"))
+}
+
+var numbers = regexp.MustCompile(`\b\d{1,11}\b`)
+
+func (s *silence) say(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.said[text], s.unnamed[text] = true, true
 }
 
 // untimed lets lines that say the same be the same.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pycket/pycket/internal/stats"
 	"github.com/pycket/pycket/internal/store"
 )
 
@@ -55,22 +56,26 @@ var (
 //
 // Login cancels an earlier [SessionManager.Remember], which was for whoever used this browser before, unless the same
 // user logs in again, or the same request called Remember and the session had no user.
-func (m *SessionManager) Login(user string, values Values) error {
+func (m *SessionManager) Login(user string, values Values) (err error) {
+	c := m.call(stats.Login)
+	defer c.end(&err)
 	if user == "" {
-		return failed("login", errNoUser)
+		return errNoUser
 	}
-	return failed("login", m.bind(user, values, true))
+	return m.bind(&c, user, values, true)
 }
 
 // SetUser binds the session to a user without a login: its id stays, and another user has no time of authentication. An
 // empty name unbinds it. Values and notifications that another user left in the session are deleted in the same step.
 // Requests under way may still write, since the id stays: prefer [SessionManager.Login] to change users, and
 // [SessionManager.Destroy] to log one out.
-func (m *SessionManager) SetUser(user string) error {
-	return failed("set user", m.bind(user, nil, false))
+func (m *SessionManager) SetUser(user string) (err error) {
+	c := m.call(stats.SetUser)
+	defer c.end(&err)
+	return m.bind(&c, user, nil, false)
 }
 
-func (m *SessionManager) bind(user string, values Values, login bool) error {
+func (m *SessionManager) bind(c *call, user string, values Values, login bool) error {
 	if len(user) > maxUser {
 		return fmt.Errorf("%w: the user's name has %d bytes, and may have %d", ErrTooLarge, len(user), maxUser)
 	}
@@ -78,11 +83,11 @@ func (m *SessionManager) bind(user string, values Values, login bool) error {
 	if err != nil {
 		return err
 	}
-	op, err := m.begin()
+	op, err := m.begin(c)
 	if err != nil {
 		return err
 	}
-	defer op.end()
+	defer op.end(c)
 	if user == "" && op.id == nil {
 		return op.gone() // no session is made without a user
 	}
@@ -132,16 +137,20 @@ func (m *SessionManager) bind(user string, values Values, login bool) error {
 }
 
 // User returns the user that the session is bound to, or "".
-func (m *SessionManager) User() (string, error) {
-	user, err := m.own(store.UserField, nil)
-	return string(user), failed("user", err)
+func (m *SessionManager) User() (name string, err error) {
+	c := m.call(stats.User)
+	defer c.end(&err)
+	user, err := m.own(&c, store.UserField)
+	return string(user), err
 }
 
 // AuthTime returns when the user was authenticated, by the last Login of this session, or the zero time. If that is
 // long ago, ask for the password again before a sensitive operation.
-func (m *SessionManager) AuthTime() (time.Time, error) {
-	at, err := m.own(store.AuthField, nil)
-	return store.Micros(at), failed("authentication time", err)
+func (m *SessionManager) AuthTime() (at time.Time, err error) {
+	c := m.call(stats.AuthTime)
+	defer c.end(&err)
+	micros, err := m.own(&c, store.AuthField)
+	return store.Micros(micros), err
 }
 
 // Remember gives the session the idle timeout idle, up to 400 days, and a cookie that lasts as long even if the browser
@@ -152,16 +161,17 @@ func (m *SessionManager) AuthTime() (time.Time, error) {
 // call it after [SessionManager.Login], which cancels an earlier one. The cookie is sent with the response's headers,
 // unless another request has rotated the session by then; in that case the Logger receives a line.
 func (m *SessionManager) Remember(idle time.Duration) (err error) {
-	defer failing(&err, "remember")
+	c := m.call(stats.Remember)
+	defer c.end(&err)
 	if idle < minIdleTimeout {
 		return fmt.Errorf("the idle timeout is %v; use %v or more", idle, minIdleTimeout)
 	}
 	idle = min(idle, store.LongestIdle)
-	op, err := m.begin()
+	op, err := m.begin(&c)
 	if err != nil {
 		return err
 	}
-	defer op.end()
+	defer op.end(&c)
 	if op.committed.Load() {
 		return op.app.warnings.Refused(ErrHeadersSent)
 	}
@@ -180,25 +190,28 @@ func (m *SessionManager) Remember(idle time.Duration) (err error) {
 }
 
 // Remembered reports whether [SessionManager.Remember] is in effect.
-func (m *SessionManager) Remembered() (bool, error) {
-	idle, err := m.own(store.IdleField, nil)
-	return idle != nil, failed("remembered", err)
+func (m *SessionManager) Remembered() (remembered bool, err error) {
+	c := m.call(stats.Remembered)
+	defer c.end(&err)
+	idle, err := m.own(&c, store.IdleField)
+	return idle != nil, err
 }
 
 // Handle returns the name of the session, that of its [SessionInfo], or "" if there is no session. It stays the
 // same for the session's life and opens nothing, so it may be in a log. It may be from what the request has read of the
 // session, as values are.
-func (m *SessionManager) Handle() (string, error) {
-	handle, err := m.handle()
-	return handle, failed("handle", err)
+func (m *SessionManager) Handle() (handle string, err error) {
+	c := m.call(stats.Handle)
+	defer c.end(&err)
+	return m.handle(&c)
 }
 
-func (m *manager) handle() (string, error) {
-	op, err := m.begin()
+func (m *manager) handle(c *call) (string, error) {
+	op, err := m.begin(c)
 	if err != nil {
 		return "", err
 	}
-	defer op.end()
+	defer op.end(c)
 	if _, err := op.value(store.UserField); err != nil || op.id == nil { // of several cookies' sessions, one may be alive
 		return "", err
 	}
@@ -210,22 +223,22 @@ func (m *manager) handle() (string, error) {
 // nothing has ended. It is [App.RevokeUser] otherwise, and takes a round trip more, in which it asks Redis, never
 // memory, whose session this is.
 func (m *SessionManager) RevokeOthers() (ended int, err error) {
-	defer failing(&err, "revoke others")
-	user, handle, err := m.bearer()
+	c := m.call(stats.RevokeOthers)
+	defer c.end(&err)
+	user, handle, err := m.bearer(&c)
 	if err != nil {
 		return 0, err
 	}
-	others, err := m.request.app.store.Members(m.ctx(), user, true, handle)
-	return len(others), err
+	return c.revokeUser(user, handle)
 }
 
 // bearer returns the session's user, by Redis's word, and its handle.
-func (m *manager) bearer() (user, handle string, err error) {
-	op, err := m.begin()
+func (m *manager) bearer(c *call) (user, handle string, err error) {
+	op, err := m.begin(c)
 	if err != nil {
 		return "", "", err
 	}
-	defer op.end()
+	defer op.end(c)
 	for op.asks() {
 		var o store.Outcome
 		user, o, err = op.app.store.CheckUser(op.ctx, op.began, op.id)
@@ -243,19 +256,21 @@ func (m *manager) bearer() (user, handle string, err error) {
 // Sessions returns the sessions of a user that are alive, in the order in which the user logged in or, without a
 // [SessionManager.Login], the session began. If ctx is a request's context, the request's session is marked as current.
 // RedisSettings.Timeout applies to each batch of 1,000.
-func (a *App) Sessions(ctx context.Context, user string) ([]SessionInfo, error) {
-	members, err := a.store.Members(ctx, user, false)
+func (a *App) Sessions(ctx context.Context, user string) (infos []SessionInfo, err error) {
+	c := a.call(ctx, stats.Sessions)
+	defer c.end(&err)
+	members, err := a.store.Members(ctx, c.start(), user, false)
 	if err != nil {
-		return nil, failed("sessions", err)
+		return nil, err
 	}
 	current := ""
 	if q, ok := ctx.Value(a).(*request); ok {
-		if current, err = (&manager{request: q, context: ctx}).handle(); err != nil {
-			return nil, failed("sessions", err)
+		if current, err = (&manager{request: q, context: ctx}).handle(&c); err != nil {
+			return nil, err
 		}
 	}
 	slices.SortFunc(members, store.Member.Compare)
-	infos := make([]SessionInfo, len(members))
+	infos = make([]SessionInfo, len(members))
 	for i, s := range members {
 		infos[i] = SessionInfo{s.Handle, s.Created, s.Seen, s.Authenticated, s.Agent, s.Handle == current}
 	}
@@ -265,22 +280,37 @@ func (a *App) Sessions(ctx context.Context, user string) ([]SessionInfo, error) 
 // Revoke ends a session by its handle: its id is dead at once, on every server, and requests under way get ErrGone. If
 // the session has already ended, Revoke returns nil. It does not check whose session it is: check that the handle is
 // among those that [App.Sessions] lists before you let a user revoke it.
-func (a *App) Revoke(ctx context.Context, handle string) error {
+func (a *App) Revoke(ctx context.Context, handle string) (err error) {
+	c := a.call(ctx, stats.Revoke)
+	defer c.end(&err)
 	if !store.IsHandle(handle) {
-		return failed("revoke", errHandle)
+		return errHandle
 	}
-	return failed("revoke", a.store.Revoke(ctx, time.Now(), handle))
+	if err = a.store.Revoke(ctx, c.start(), handle); err == nil {
+		a.warnings.Revoked(ctx)
+	}
+	return err
 }
 
 // RevokeUser ends all sessions of a user but those with the handles given, and returns how many it has ended: "log out
 // everywhere", or everywhere else. It finds every session whose Login returned before the call. If it returns an error,
 // some may have ended: call it again. RedisSettings.Timeout applies to each batch of 1,000.
-func (a *App) RevokeUser(ctx context.Context, user string, except ...string) (int, error) {
+func (a *App) RevokeUser(ctx context.Context, user string, except ...string) (n int, err error) {
+	c := a.call(ctx, stats.RevokeUser)
+	defer c.end(&err)
 	for _, handle := range except {
 		if !store.IsHandle(handle) {
-			return 0, failed("revoke user", errHandle)
+			return 0, errHandle
 		}
 	}
-	ended, err := a.store.Members(ctx, user, true, except...)
-	return len(ended), failed("revoke user", err)
+	return c.revokeUser(user, except...)
+}
+
+// revokeUser ends all sessions of a user but those with the handles given, and returns how many.
+func (c *call) revokeUser(user string, except ...string) (int, error) {
+	ended, err := c.app.store.Members(c.ctx, c.start(), user, true, except...)
+	if len(ended) > 0 {
+		c.app.warnings.Revoked(c.ctx)
+	}
+	return len(ended), err
 }

@@ -30,7 +30,7 @@ type journal struct {
 func newJournal() (*journal, *slog.Logger) {
 	j := new(journal)
 	j.w = &j.text
-	return j, slog.New(slog.NewJSONHandler(&j.lockedWriter, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	return j, slog.New(slog.NewJSONHandler(&j.lockedWriter, nil))
 }
 
 func (j *journal) String() string {

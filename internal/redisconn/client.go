@@ -37,6 +37,9 @@ type Client interface {
 	// the longest ago. It reports whether there is one.
 	Heard() (at time.Time, ok bool)
 
+	// Connections returns the state of the connections.
+	Connections() Connections
+
 	// Close waits for commands under way, which end within the timeout, and closes all connections. Later commands
 	// return ErrUnavailable.
 	Close() error

@@ -51,15 +51,17 @@ func (s *Script) On(n int, keys ...string) *Command {
 type Command struct {
 	wire       []byte
 	key        string
-	repeatable bool
 	replies    int
 	wants      [maxReplies]shape
+	repeatable bool
 	asking     bool      // each comes after an ASKING
+	tried      bool      // it has been sent before
 	script     *Script   // run by its hash
 	rest       int       // where wire continues after the hash
 	first      int       // where the script's first argument is in wire
 	sent       *carriage // nil if it is not tracked
 	replicas   int       // that must have what it writes
+	trips      *Trips    // nil if nobody counts
 }
 
 // A shape is what is known of a reply before it comes.
@@ -100,7 +102,7 @@ func (c *Command) Then(words int, name string) {
 // Whole returns a script's command with the source of the script instead of its hash.
 func (c *Command) Whole() *Command {
 	words, _ := bulk(c.wire)
-	all := &Command{key: c.key, repeatable: c.repeatable}
+	all := &Command{key: c.key, repeatable: c.repeatable, tried: c.tried, trips: c.trips}
 	all.wire = make([]byte, 0, len(c.wire)+len(c.script.source)+16)
 	all.Then(words, "EVAL")
 	all.String(c.script.source)

@@ -91,6 +91,7 @@ func (s *Server) do(ctx context.Context, began time.Time, c *Command) (Replies, 
 	if alone {
 		try = s.doAlone
 	}
+	c.goes(s)
 	r, err := try(ctx, at, deadline, c)
 	if err != nil && c.repeatable {
 		r, err = s.again(ctx, end, c, try, r, err)
@@ -116,6 +117,7 @@ func (s *Server) again(ctx context.Context, end time.Time, c *Command, try attem
 		if broken, ok := err.(*brokenError); !ok || !broken.reused && tries >= maxTries {
 			break
 		}
+		c.goes(s)
 		now := time.Now()
 		r, err = try(limited, now, now.Add(s.timeout), c)
 	}
@@ -155,8 +157,10 @@ func (c *Command) mark() uint64 {
 // doAsking carries out a command on a key that is moving to this server of a cluster.
 func (s *Server) doAsking(ctx context.Context, deadline time.Time, c *Command) (Replies, error) {
 	c.untold()
+	c.goes(s)
 	r, err := s.doAlone(ctx, time.Time{}, deadline, c.withAsking())
 	if c.isUnknown(&r) {
+		c.goes(s)
 		r, err = s.doAlone(ctx, time.Time{}, deadline, c.Whole().withAsking())
 	}
 	return r, c.outcome(ctx, &r, err)

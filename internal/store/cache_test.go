@@ -25,13 +25,13 @@ func newCachingStore(t *testing.T, bytes int) (s *Store, begin func(user string,
 		CacheFor: time.Hour, CacheBytes: bytes, CacheRefused: func(err error) { t.Error(err) },
 	})
 	t.Cleanup(func() { s.Close() })
-	if err := s.Ping(context.Background()); err != nil {
+	if err := s.Ping(context.Background(), Began{At: time.Now()}); err != nil {
 		t.Fatal(err)
 	}
 	return s, func(user string, value string) *ID {
 		t.Helper()
 		id := NewID()
-		if _, _, err := s.Login(context.Background(), time.Now(), id, true, Binding{User: user, Fields: []Field{{"a", []byte(value)}}}); err != nil {
+		if _, _, err := s.Login(context.Background(), Began{At: time.Now()}, id, true, Binding{User: user, Fields: []Field{{"a", []byte(value)}}}); err != nil {
 			t.Fatal(err)
 		}
 		return id
@@ -41,7 +41,7 @@ func newCachingStore(t *testing.T, bytes int) (s *Store, begin func(user string,
 // readInto reads a session.
 func readInto(t *testing.T, s *Store, id *ID) {
 	t.Helper()
-	if _, o, err := s.Read(context.Background(), time.Now(), id, "a", false); err != nil || o.State != Alive {
+	if _, o, err := s.Read(context.Background(), Began{At: time.Now()}, id, "a", false); err != nil || o.State != Alive {
 		t.Fatal(o, err)
 	}
 }

@@ -6,16 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/pycket/pycket/internal/redisconn"
 )
 
 // Ping tries the commands of all operations on every server that has keys, in two round trips: an EVAL and an EVALSHA,
 // since operations use both. It leaves nothing behind.
-func (s *Store) Ping(ctx context.Context) error {
-	began := time.Now()
-	probes, err := s.redis.Probes(ctx, began)
+func (s *Store) Ping(ctx context.Context, began Began) error {
+	probes, err := s.redis.Probes(ctx, began.At)
 	if err != nil {
 		return advised(err)
 	}
@@ -35,7 +33,7 @@ func (s *Store) Ping(ctx context.Context) error {
 		if s.cache == nil {
 			continue
 		}
-		if err := s.redis.Tracks(ctx, began, s.key(at.Tag)); err != nil {
+		if err := s.redis.Tracks(ctx, began.At, s.key(at.Tag)); err != nil {
 			return of(at, uncached(err))
 		}
 	}

@@ -64,7 +64,7 @@ func (c Content) Names() []string {
 // is not too large is always read whole.
 //
 // A read that finds the idle timeout due for renewal, or the id dead, takes a second round trip.
-func (s *Store) Read(ctx context.Context, began time.Time, id *ID, name string, again bool) (Content, Outcome, error) {
+func (s *Store) Read(ctx context.Context, began Began, id *ID, name string, again bool) (Content, Outcome, error) {
 	if content, ok := s.cache.get(id); ok {
 		return content, Outcome{}, nil
 	}
@@ -75,7 +75,7 @@ func (s *Store) Read(ctx context.Context, began time.Time, id *ID, name string, 
 }
 
 // ReadNames reads the names of a session's values, or all of it if it is not too large.
-func (s *Store) ReadNames(ctx context.Context, began time.Time, id *ID) (Content, Outcome, error) {
+func (s *Store) ReadNames(ctx context.Context, began Began, id *ID) (Content, Outcome, error) {
 	if content, ok := s.cache.get(id); ok {
 		return content, Outcome{}, nil
 	}
@@ -88,26 +88,26 @@ func (s *Store) ReadNames(ctx context.Context, began time.Time, id *ID) (Content
 	}
 	c := redisconn.NewCommand(s.key(id.Handle), 2, "HKEYS")
 	c.String(s.key(id.Handle))
-	r, err := s.redis.Do(ctx, began, c)
+	r, err := s.redis.Do(ctx, began.At, c.Counted(began.Trips))
 	items, _ := r.List()
 	return Content{items: items}, o, mapped(err)
 }
 
 // Check asks Redis, never memory, what became of a session.
-func (s *Store) Check(ctx context.Context, began time.Time, id *ID) (Outcome, error) {
+func (s *Store) Check(ctx context.Context, began Began, id *ID) (Outcome, error) {
 	_, o, err := s.readOne(ctx, began, id, recordField)
 	return o, err
 }
 
 // CheckUser is Check that also returns the session's user, "" if it has none.
-func (s *Store) CheckUser(ctx context.Context, began time.Time, id *ID) (string, Outcome, error) {
+func (s *Store) CheckUser(ctx context.Context, began Began, id *ID) (string, Outcome, error) {
 	content, o, err := s.readOne(ctx, began, id, UserField)
 	return string(content.value), o, err
 }
 
 // Expiry returns in how much time a session expires if it is not used, and in how much at the latest, 0 if there is no
 // absolute timeout. It renews nothing.
-func (s *Store) Expiry(ctx context.Context, began time.Time, id *ID) (idle, absolute time.Duration, o Outcome, err error) {
+func (s *Store) Expiry(ctx context.Context, began Began, id *ID) (idle, absolute time.Duration, o Outcome, err error) {
 	f, err := s.readFields(ctx, began, id, recordField)
 	if err != nil {
 		return 0, 0, Outcome{}, err
@@ -137,12 +137,12 @@ const (
 	endedField  = Reserved + "ended"
 )
 
-func (s *Store) readWhole(ctx context.Context, began time.Time, id *ID) (Content, Outcome, error) {
+func (s *Store) readWhole(ctx context.Context, began Began, id *ID) (Content, Outcome, error) {
 	key := s.key(id.Handle)
 	c := redisconn.NewCommand(key, 2, "HGETALL")
 	c.String(key)
 	now := s.cache.begin(id, c)
-	r, err := s.redis.DoAll(ctx, began, s.askTimes(c, key))
+	r, err := s.redis.DoAll(ctx, began.At, s.askTimes(c, key).Counted(began.Trips))
 	if err != nil {
 		return Content{}, Outcome{}, mapped(err)
 	}
@@ -171,7 +171,7 @@ func (s *Store) readWhole(ctx context.Context, began time.Time, id *ID) (Content
 	return content, o, err
 }
 
-func (s *Store) readOne(ctx context.Context, began time.Time, id *ID, name string) (Content, Outcome, error) {
+func (s *Store) readOne(ctx context.Context, began Began, id *ID, name string) (Content, Outcome, error) {
 	f, err := s.readFields(ctx, began, id, name)
 	if err != nil {
 		return Content{}, Outcome{}, err
@@ -188,13 +188,13 @@ type fields struct {
 }
 
 // readFields reads the fields to check, and the value of name.
-func (s *Store) readFields(ctx context.Context, began time.Time, id *ID, name string) (fields, error) {
+func (s *Store) readFields(ctx context.Context, began Began, id *ID, name string) (fields, error) {
 	key := s.key(id.Handle)
 	c := redisconn.NewCommand(key, 6, "HMGET")
 	for _, word := range []string{key, recordField, IdleField, endedField, name} {
 		c.String(word)
 	}
-	r, err := s.redis.DoAll(ctx, began, s.askTimes(c, key))
+	r, err := s.redis.DoAll(ctx, began.At, s.askTimes(c, key).Counted(began.Trips))
 	if err != nil {
 		return fields{}, mapped(err)
 	}
@@ -255,7 +255,7 @@ func (s *Store) life(id *ID, f fields) life {
 }
 
 // fate returns what became of a session that an id doesn't open. If only Redis can tell, it asks.
-func (s *Store) fate(ctx context.Context, began time.Time, id *ID, f fields) (Outcome, error) {
+func (s *Store) fate(ctx context.Context, began Began, id *ID, f fields) (Outcome, error) {
 	s.sizes.forget(id.Handle)
 	if f.record == nil && f.ended == nil {
 		return Outcome{State: Expired}, nil
@@ -265,7 +265,7 @@ func (s *Store) fate(ctx context.Context, began time.Time, id *ID, f fields) (Ou
 
 // verify checks that a session is alive. It also renews it if a tenth of its idle timeout has passed, so that reads
 // seldom write. If it was not renewed, rest is how long it will neither be due for renewal nor expire.
-func (s *Store) verify(ctx context.Context, began time.Time, id *ID, f fields) (o Outcome, rest time.Duration, err error) {
+func (s *Store) verify(ctx context.Context, began Began, id *ID, f fields) (o Outcome, rest time.Duration, err error) {
 	l := s.life(id, f)
 	if !l.alive {
 		o, err = s.fate(ctx, began, id, f)
@@ -282,6 +282,7 @@ func (s *Store) verify(ctx context.Context, began time.Time, id *ID, f fields) (
 		s.refused.note()
 		return Outcome{}, 0, nil
 	}
+	s.renewals.Add(1)
 	return o, 0, nil
 }
 
@@ -298,7 +299,7 @@ func (m *moment) recent() bool { return time.Now().UnixNano()-m.unixNano.Load() 
 const refusedFor = 100 * time.Millisecond
 
 // renewed renews a session, if it is alive.
-func (s *Store) renewed(ctx context.Context, began time.Time, id *ID) (Outcome, error) {
+func (s *Store) renewed(ctx context.Context, began Began, id *ID) (Outcome, error) {
 	_, o, err := s.write(ctx, began, id, s.on(s.renew, id, 0))
 	return o, err
 }

@@ -26,7 +26,7 @@ const (
 )
 
 // Set sets values, all or none. If fresh, the id is new and the session begins.
-func (s *Store) Set(ctx context.Context, began time.Time, id *ID, fresh bool, fields []Field) (Outcome, error) {
+func (s *Store) Set(ctx context.Context, began Began, id *ID, fresh bool, fields []Field) (Outcome, error) {
 	_, o, err := s.write(ctx, began, id, s.onFields(s.set, id, fresh, fields))
 	return o, err
 }
@@ -44,7 +44,7 @@ func (s *Store) onFields(script *redisconn.Script, id *ID, fresh bool, fields []
 
 // Swap sets a value if the stored one still equals seen, nil for none. Otherwise swapped is false and now is the stored
 // one.
-func (s *Store) Swap(ctx context.Context, began time.Time, id *ID, fresh bool, f Field, seen []byte) (swapped bool, now []byte, o Outcome, err error) {
+func (s *Store) Swap(ctx context.Context, began Began, id *ID, fresh bool, f Field, seen []byte) (swapped bool, now []byte, o Outcome, err error) {
 	n := 3
 	if seen != nil {
 		n++
@@ -61,7 +61,7 @@ func (s *Store) Swap(ctx context.Context, began time.Time, id *ID, fresh bool, f
 }
 
 // Increment adds to a whole number and returns the sum in decimal digits.
-func (s *Store) Increment(ctx context.Context, began time.Time, id *ID, fresh bool, name string, by int64) ([]byte, Outcome, error) {
+func (s *Store) Increment(ctx context.Context, began Began, id *ID, fresh bool, name string, by int64) ([]byte, Outcome, error) {
 	c := s.on(s.increment, id, 3)
 	c.Flag(fresh)
 	c.String(name)
@@ -71,19 +71,19 @@ func (s *Store) Increment(ctx context.Context, began time.Time, id *ID, fresh bo
 }
 
 // Delete deletes values.
-func (s *Store) Delete(ctx context.Context, began time.Time, id *ID, names []string) (Outcome, error) {
+func (s *Store) Delete(ctx context.Context, began Began, id *ID, names []string) (Outcome, error) {
 	_, o, err := s.write(ctx, began, id, s.onNames(s.drop, id, names))
 	return o, err
 }
 
 // Clear deletes all values.
-func (s *Store) Clear(ctx context.Context, began time.Time, id *ID) (Outcome, error) {
+func (s *Store) Clear(ctx context.Context, began Began, id *ID) (Outcome, error) {
 	_, o, err := s.write(ctx, began, id, s.on(s.clear, id, 0))
 	return o, err
 }
 
 // Pop takes a value out: only one caller gets it. It is nil if there is none.
-func (s *Store) Pop(ctx context.Context, began time.Time, id *ID, name string) ([]byte, Outcome, error) {
+func (s *Store) Pop(ctx context.Context, began Began, id *ID, name string) ([]byte, Outcome, error) {
 	c := s.on(s.pop, id, 1)
 	c.String(name)
 	a, o, err := s.write(ctx, began, id, c)
@@ -91,7 +91,7 @@ func (s *Store) Pop(ctx context.Context, began time.Time, id *ID, name string) (
 }
 
 // Unpop puts back a value that was taken out, unless one of that name has been set since.
-func (s *Store) Unpop(ctx context.Context, began time.Time, id *ID, f Field) (Outcome, error) {
+func (s *Store) Unpop(ctx context.Context, began Began, id *ID, f Field) (Outcome, error) {
 	_, o, err := s.write(ctx, began, id, s.onField(s.unpop, id, f))
 	return o, err
 }
@@ -115,7 +115,7 @@ func (s *Store) onNames(script *redisconn.Script, id *ID, names []string) *redis
 }
 
 // Rotate gives the session the id next instead of id.
-func (s *Store) Rotate(ctx context.Context, began time.Time, id, next *ID) (Outcome, error) {
+func (s *Store) Rotate(ctx context.Context, began Began, id, next *ID) (Outcome, error) {
 	c := s.on(s.rotate, id, 1)
 	c.String(next.verifier)
 	_, o, err := s.write(ctx, began, id, c)

@@ -15,6 +15,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/pycket/pycket/internal/redisconn"
@@ -54,9 +55,10 @@ type Store struct {
 
 	files map[string]string // of each script, by its hash
 
-	sizes   sizes  // of large sessions
-	refused moment // when a renewal failed
-	cache   *cache // of sessions; nil if none are kept
+	sizes    sizes  // of large sessions
+	refused  moment // when a renewal failed
+	renewals atomic.Uint64
+	cache    *cache // of sessions; nil if none are kept
 }
 
 const (
@@ -152,6 +154,12 @@ func lua(file string) string {
 	return string(text)
 }
 
+// Connections returns the state of the connections to Redis.
+func (s *Store) Connections() Connections { return s.redis.Connections() }
+
+// Renewals returns how many reads have renewed a session since the Store was made.
+func (s *Store) Renewals() uint64 { return s.renewals.Load() }
+
 // Close closes the connections to Redis.
 func (s *Store) Close() error { return s.redis.Close() }
 
@@ -192,9 +200,25 @@ func (s *Store) on(script *redisconn.Script, id *ID, n int) *redisconn.Command {
 	return c
 }
 
+// Began is when an operation began, and what counts its round trips, nil for nothing.
+type Began struct {
+	At    time.Time
+	Trips *Trips
+}
+
+// Trips, Cost and Connections are those of package redisconn.
+type (
+	Trips       = redisconn.Trips
+	Cost        = redisconn.Cost
+	Connections = redisconn.Connections
+)
+
+// again is an operation's next step, which has a timeout of its own.
+func (b Began) again() Began { return Began{time.Now(), b.Trips} }
+
 // run carries out a command that may change a session. When it is done, or has failed, this process's memory of the
 // session is gone.
-func (s *Store) run(ctx context.Context, began time.Time, c *redisconn.Command) (redisconn.Reply, Outcome, error) {
+func (s *Store) run(ctx context.Context, began Began, c *redisconn.Command) (redisconn.Reply, Outcome, error) {
 	r, o, err := s.ask(ctx, began, c)
 	s.cache.forgetKey(c.Key())
 	return r, o, err
@@ -202,8 +226,8 @@ func (s *Store) run(ctx context.Context, began time.Time, c *redisconn.Command) 
 
 // ask carries out a command and reads the outcome from the reply. If the session is Alive, the reply is for the caller
 // to read.
-func (s *Store) ask(ctx context.Context, began time.Time, c *redisconn.Command) (redisconn.Reply, Outcome, error) {
-	r, err := s.redis.Do(ctx, began, c)
+func (s *Store) ask(ctx context.Context, began Began, c *redisconn.Command) (redisconn.Reply, Outcome, error) {
+	r, err := s.redis.Do(ctx, began.At, c.Counted(began.Trips))
 	if err != nil && !errors.Is(err, ErrNotReplicated) {
 		return redisconn.Reply{}, Outcome{}, s.located(mapped(err))
 	}
@@ -285,7 +309,7 @@ type answer struct {
 
 // write is run for a script that renews the session. If the script asks for it, as it may in a cluster, write takes the
 // session's place on the user's list again.
-func (s *Store) write(ctx context.Context, began time.Time, id *ID, c *redisconn.Command) (answer, Outcome, error) {
+func (s *Store) write(ctx context.Context, began Began, id *ID, c *redisconn.Command) (answer, Outcome, error) {
 	r, o, err := s.run(ctx, began, c)
 	if err != nil || o.State != Alive {
 		return answer{}, o, err

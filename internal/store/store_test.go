@@ -36,7 +36,7 @@ func newStoreOf(t *testing.T, server *redistest.Server, c Config) *Store {
 // The life of a session, by the outcomes of its operations.
 func TestOutcomes(t *testing.T) {
 	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
-		s, ctx, now := newStore(t, server, "pycket:"), context.Background(), time.Now()
+		s, ctx, now := newStore(t, server, "pycket:"), context.Background(), Began{At: time.Now()}
 		want := func(state State) func(Outcome, error) {
 			return func(o Outcome, err error) {
 				t.Helper()
@@ -90,13 +90,13 @@ func TestPrefix(t *testing.T) {
 	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
 		const prefix = "\"]]--\n IDLE OK \\"
 		s, id := newStore(t, server, prefix), NewID()
-		if o, err := s.Set(context.Background(), time.Now(), id, true, []Field{{"a", []byte("1")}}); err != nil || o.State != Alive {
+		if o, err := s.Set(context.Background(), Began{At: time.Now()}, id, true, []Field{{"a", []byte("1")}}); err != nil || o.State != Alive {
 			t.Errorf("%+v, %v", o, err)
 		}
-		if _, o, err := s.Login(context.Background(), time.Now(), id, false, Binding{User: "ann", Authenticated: true}); err != nil || o.State != Alive {
+		if _, o, err := s.Login(context.Background(), Began{At: time.Now()}, id, false, Binding{User: "ann", Authenticated: true}); err != nil || o.State != Alive {
 			t.Errorf("%+v, %v", o, err)
 		}
-		if members, err := s.Members(context.Background(), "ann", true); err != nil || len(members) != 1 {
+		if members, err := s.Members(context.Background(), Began{At: time.Now()}, "ann", true); err != nil || len(members) != 1 {
 			t.Errorf("%v, %v", members, err)
 		}
 		for _, key := range server.Keys(0) {
@@ -111,7 +111,7 @@ func TestPrefix(t *testing.T) {
 // anything is waiting or not.
 func TestNotificationsHeal(t *testing.T) {
 	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
-		s, ctx, now := newStoreOf(t, server, Config{Prefix: "pycket:", Cluster: true}), t.Context(), time.Now()
+		s, ctx, now := newStoreOf(t, server, Config{Prefix: "pycket:", Cluster: true}), t.Context(), Began{At: time.Now()}
 		for _, waiting := range []bool{false, true} {
 			id := NewID()
 			if _, o, err := s.Login(ctx, now, id, true, Binding{User: "ann", Authenticated: true}); err != nil || o.State != Alive {
@@ -153,10 +153,10 @@ func TestErrorLines(t *testing.T) {
 	server := redistest.Start(t)
 	s, id := newStore(t, server, "pycket:"), NewID()
 	server.Do(0, "ACL", "SETUSER", "default", "-hstrlen")
-	if o, err := s.Set(context.Background(), time.Now(), id, true, []Field{{"a", []byte("1")}}); err != nil || o.State != Alive {
+	if o, err := s.Set(context.Background(), Began{At: time.Now()}, id, true, []Field{{"a", []byte("1")}}); err != nil || o.State != Alive {
 		t.Fatalf("%+v, %v", o, err)
 	}
-	_, err := s.Set(context.Background(), time.Now(), id, false, []Field{{"a", []byte("1")}})
+	_, err := s.Set(context.Background(), Began{At: time.Now()}, id, false, []Field{{"a", []byte("1")}})
 	if !errors.Is(err, ErrUnavailable) {
 		t.Fatal(err)
 	}

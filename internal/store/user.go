@@ -30,7 +30,7 @@ func (s *Store) listKey(hash string) string { return s.config.Prefix + "u:{" + h
 
 // takePlace puts a session on a list, in a cluster, and returns how many places the list then has. The list
 // lasts longer than any session.
-func (s *Store) takePlace(ctx context.Context, began time.Time, hash, handle string, replicas int) (places int, unconfirmed, err error) {
+func (s *Store) takePlace(ctx context.Context, began Began, hash, handle string, replicas int) (places int, unconfirmed, err error) {
 	c := s.enlist.On(2, s.listKey(hash))
 	c.String(handle)
 	c.Int((s.absolute() + Late).Milliseconds())
@@ -44,7 +44,7 @@ func (s *Store) takePlace(ctx context.Context, began time.Time, hash, handle str
 
 // heal takes a session's place, in a cluster, on a list that may have lost it. The operation that it belongs to has
 // succeeded, so heal returns no error and does not take long.
-func (s *Store) heal(ctx context.Context, began time.Time, hash []byte, handle string) {
+func (s *Store) heal(ctx context.Context, began Began, hash []byte, handle string) {
 	ctx, cancel := context.WithTimeout(ctx, s.config.Timeout/4)
 	defer cancel()
 	s.takePlace(ctx, began, string(hash), handle, 0)
@@ -63,7 +63,7 @@ type Binding struct {
 // Login binds a session to a user, in one step with its new id and its values; in a cluster it takes the session's
 // place on the user's list first. What another user has left in the session is deleted. Login returns the session's own
 // idle timeout, 0 if it has none. If fresh, the id is new and the session begins.
-func (s *Store) Login(ctx context.Context, began time.Time, id *ID, fresh bool, b Binding) (idle time.Duration, o Outcome, err error) {
+func (s *Store) Login(ctx context.Context, began Began, id *ID, fresh bool, b Binding) (idle time.Duration, o Outcome, err error) {
 	hash, places, unconfirmed := "", 0, error(nil)
 	if b.User != "" {
 		hash = listHash(b.User)
@@ -112,7 +112,7 @@ func (s *Store) Login(ctx context.Context, began time.Time, id *ID, fresh bool, 
 	if places > 0 && places%tidyEvery == 0 {
 		ctx, cancel := s.within(ctx, began)
 		defer cancel()
-		s.Members(ctx, b.User, false) // it removes dead sessions; if it fails, the next login tries again
+		s.Members(ctx, began, b.User, false) // it removes dead sessions; if it fails, the next login tries again
 	}
 	ms, _ := strconv.ParseInt(string(own), 10, 64)
 	return time.Duration(ms) * time.Millisecond, o, nil
@@ -120,8 +120,8 @@ func (s *Store) Login(ctx context.Context, began time.Time, id *ID, fresh bool, 
 
 // within returns a context that ends with the operation that began then. Members itself has a timeout for each batch
 // only.
-func (s *Store) within(ctx context.Context, began time.Time) (context.Context, context.CancelFunc) {
-	return context.WithDeadline(ctx, began.Add(s.config.Timeout))
+func (s *Store) within(ctx context.Context, began Began) (context.Context, context.CancelFunc) {
+	return context.WithDeadline(ctx, began.At.Add(s.config.Timeout))
 }
 
 // tidyEvery says when a login removes dead places from a list: if the list has a multiple of tidyEvery places. So the
@@ -129,7 +129,7 @@ func (s *Store) within(ctx context.Context, began time.Time) (context.Context, c
 const tidyEvery = 64
 
 // Remember gives a session its own idle timeout.
-func (s *Store) Remember(ctx context.Context, began time.Time, id *ID, idle time.Duration) (Outcome, error) {
+func (s *Store) Remember(ctx context.Context, began Began, id *ID, idle time.Duration) (Outcome, error) {
 	c := s.on(s.remember, id, 1)
 	c.Int(idle.Milliseconds())
 	_, o, err := s.write(ctx, began, id, c)
@@ -137,7 +137,7 @@ func (s *Store) Remember(ctx context.Context, began time.Time, id *ID, idle time
 }
 
 // Destroy ends a session by its id. Its mark has the token, which later operations find in their Outcome.
-func (s *Store) Destroy(ctx context.Context, began time.Time, id *ID, token string) (Outcome, error) {
+func (s *Store) Destroy(ctx context.Context, began Began, id *ID, token string) (Outcome, error) {
 	c := s.on(s.destroy, id, 1)
 	c.String(token)
 	_, o, err := s.run(ctx, began, c)
@@ -146,13 +146,13 @@ func (s *Store) Destroy(ctx context.Context, began time.Time, id *ID, token stri
 
 // Limit ends, in a cluster, the oldest sessions of a user who has more than MaxSessionsPerUser; elsewhere Login does
 // that. The session with the handle own stays, even if the servers' clocks differ.
-func (s *Store) Limit(ctx context.Context, began time.Time, user, own string) error {
+func (s *Store) Limit(ctx context.Context, began Began, user, own string) error {
 	if !s.config.Cluster || s.config.MaxSessionsPerUser == 0 {
 		return nil
 	}
 	ctx, cancel := s.within(ctx, began)
 	defer cancel()
-	members, err := s.Members(ctx, user, false)
+	members, err := s.Members(ctx, began, user, false)
 	if err != nil || len(members) <= s.config.MaxSessionsPerUser {
 		return err
 	}
@@ -189,10 +189,10 @@ func (m Member) since() time.Time {
 // Members returns the sessions of a user that are alive, in any order, without those whose handles are given, and ends
 // them if end is true. It goes through the list in batches of a thousand places, each within the timeout. On an error
 // it still returns those that it has found or ended, since the other servers of a cluster may work.
-func (s *Store) Members(ctx context.Context, user string, end bool, except ...string) (members []Member, err error) {
+func (s *Store) Members(ctx context.Context, began Began, user string, end bool, except ...string) (members []Member, err error) {
 	found := map[string]bool{}
 	for from := "-inf"; ; { // by score, since ranks move when others leave; a handle may come twice
-		began := time.Now()
+		began := began.again()
 		c := s.list.On(2, s.listKey(listHash(user)))
 		c.String(from)
 		c.Flag(end)
@@ -228,7 +228,7 @@ func (s *Store) Members(ctx context.Context, user string, end bool, except ...st
 
 // look checks the sessions that handles name, and ends them if end is true: in one step on one server, and in one for
 // each slot in a cluster. It removes those that it finds dead from the list.
-func (s *Store) look(ctx context.Context, began time.Time, user string, handles []string, end bool) (members []Member, err error) {
+func (s *Store) look(ctx context.Context, began Began, user string, handles []string, end bool) (members []Member, err error) {
 	if len(handles) == 0 {
 		return nil, nil
 	}
@@ -286,7 +286,7 @@ func (s *Store) look(ctx context.Context, began time.Time, user string, handles 
 }
 
 // Revoke ends a session by its handle.
-func (s *Store) Revoke(ctx context.Context, began time.Time, handle string) error {
+func (s *Store) Revoke(ctx context.Context, began Began, handle string) error {
 	c := s.revoke.On(1, s.key(handle))
 	c.String("")
 	c.Replicate(s.config.WaitReplicas)

@@ -2,6 +2,7 @@
 package warn
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -18,11 +19,11 @@ type Warnings struct {
 	logger *slog.Logger
 	salt   [32]byte
 
-	forgeries, refusals, losses limit
-	insecure                    sync.Once
-	unbound                     sync.Map // types of handlers that have been warned of
-	outage                      outage
-	untracked                   sync.Once
+	forgeries, refusals, losses, faults limit
+	insecure                            sync.Once
+	unbound                             sync.Map // types of handlers that have been warned of
+	outage                              outage
+	untracked                           sync.Once
 }
 
 // A limit lets one warning through, and then none for a while.
@@ -120,6 +121,23 @@ func (w *Warnings) Found() {
 	w.outage.mu.Unlock()
 	if over {
 		w.logger.Info("pycket: redis is available again", "after", gone.Round(time.Millisecond))
+	}
+}
+
+// Fault warns of an operation that has failed, or may be lost, for a reason that the application can't have wanted.
+func (w *Warnings) Fault(cause error) {
+	w.faults.warn(w.logger, betweenWarnings, "an operation failed", slog.Any("error", cause))
+}
+
+// Began, Rotated, Ended and Revoked tell, at level Debug, what became of a session: not of which, since its id opens it.
+func (w *Warnings) Began(ctx context.Context)   { w.event(ctx, "a session began") }
+func (w *Warnings) Rotated(ctx context.Context) { w.event(ctx, "a session got a new id") }
+func (w *Warnings) Ended(ctx context.Context)   { w.event(ctx, "a session ended") }
+func (w *Warnings) Revoked(ctx context.Context) { w.event(ctx, "sessions were revoked") }
+
+func (w *Warnings) event(ctx context.Context, text string) {
+	if w.logger.Enabled(ctx, slog.LevelDebug) {
+		w.logger.DebugContext(ctx, "pycket: "+text)
 	}
 }
 
