@@ -10,8 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -562,12 +560,12 @@ func TestCacheUntracked(t *testing.T) {
 		"embedded": func(t *testing.T) *redistest.Server { return redistest.StartEmbedded(t) },
 		"a right is missing": func(t *testing.T) *redistest.Server {
 			server := redistest.Start(t)
-			server.Do(0, "ACL", redis.Args{"SETUSER", "default"}.AddFlat(strings.Fields(full+" -client|tracking"))...)
+			server.Do(0, "ACL", redis.Args{"SETUSER", server.User()}.AddFlat(strings.Fields(full+" -client|tracking"))...)
 			return server
 		},
 		"the channel is not allowed": func(t *testing.T) *redistest.Server {
 			server := redistest.Start(t)
-			server.Do(0, "ACL", redis.Args{"SETUSER", "default"}.AddFlat(strings.Fields(full+" resetchannels"))...)
+			server.Do(0, "ACL", redis.Args{"SETUSER", server.User()}.AddFlat(strings.Fields(full+" resetchannels"))...)
 			return server
 		},
 	} {
@@ -681,43 +679,6 @@ func handleOf(t *testing.T, b *browser) string {
 	return strings.Trim(strings.TrimPrefix(keyOf(idOf(t, b.cookie())), "pycket:s:"), "{}")
 }
 
-// documentedCacheRights are those that docs/settings.md asks for besides documentedRights.
-func documentedCacheRights(t *testing.T) []string {
-	t.Helper()
-	text, err := os.ReadFile("docs/settings.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := regexp.MustCompile(`(?m)^    ACL SETUSER pycket (&.*)$`).FindSubmatch(text)
-	if m == nil {
-		t.Fatal("docs/settings.md has no line for ACL SETUSER with CacheFor")
-	}
-	return strings.Fields(string(m[1]))
-}
-
-// The rights that docs/settings.md lists for CacheFor are enough, and each is needed.
-func TestCacheRights(t *testing.T) {
-	base, words := documentedRights(t), documentedCacheRights(t)
-	for i := -1; i < len(words); i++ {
-		server := redistest.Start(t)
-		some := slices.Clone(words)
-		if i >= 0 {
-			some = slices.Delete(some, i, i+1)
-		}
-		server.Do(0, "ACL", redis.Args{"SETUSER", "pycket"}.AddFlat(base).AddFlat(some)...)
-		s := settings(server)
-		s.Redis.URL = "redis://pycket:PASSWORD@" + server.Addr
-		s.CacheFor = time.Second
-		err := newApp(t, s).Ping(t.Context())
-		switch {
-		case i < 0:
-			noError(t, err)
-		default:
-			wantError(t, err, nil, "CacheFor is set", "docs/settings.md")
-		}
-	}
-}
-
 // The history of one session, for the checker: what its ids open, and when that became so.
 type history struct {
 	mu      sync.Mutex // of writers
@@ -744,10 +705,7 @@ func TestCacheCoherence(t *testing.T) {
 func checkCoherence(t *testing.T, server *redistest.Server) {
 	const cacheFor, sessions, ids = 50 * time.Millisecond, 6, 40
 	own := caching(t, settings(server), cacheFor)
-	at := server.URL()
-	if server.Nodes() != nil {
-		at = "cluster://" + server.Addr
-	}
+	at := childURL(server)
 	t.Setenv("PYCKET_TEST_CACHE", cacheFor.String())
 	var processes []*browser
 	for _, base := range []string{own.URL, startChild(t, at), startChild(t, at)} {

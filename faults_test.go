@@ -1121,12 +1121,12 @@ func TestEndingWithoutMark(t *testing.T) {
 	late, old := b.tab(), b.cookie()
 	key := keyOf(idOf(t, old))
 	server.Do(0, "HDEL", key, "pycket:ended") // as if never rotated
-	server.Do(0, "ACL", "SETUSER", "default", "-hset")
+	server.Do(0, "ACL", "SETUSER", server.User(), "-hset")
 	b.must("destroy")
 	if n := server.Size(); n != 0 || b.cookie() != "" {
 		t.Errorf("%d keys are left; the cookie: %q", n, b.cookie())
 	}
-	server.Do(0, "ACL", "SETUSER", "default", "+hset")
+	server.Do(0, "ACL", "SETUSER", server.User(), "+hset")
 	late.want([]outcome{{}, {Value: ""}}, "set:c:late", "get:a")
 	wantAnonymous(t, site, old)
 	if id := idOf(t, late.cookie()); keyOf(id) == key {

@@ -55,6 +55,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	beginToHear()
+	beginRestricted()
 	code := m.Run()
 	redistest.StopShared()
 	os.Exit(max(code, heard.judge(os.Stderr, code == 0)))
@@ -83,9 +84,20 @@ func settings(server *redistest.Server) pycket.Settings {
 		Logger:  slog.New(slog.DiscardHandler),
 	}
 	if server.Nodes() != nil {
-		s.Redis.URL, s.Redis.Cluster = "", []string{server.Addr}
+		s.Redis.URL, s.Redis.Cluster = account(server), []string{server.Addr}
 	}
 	return s
+}
+
+// account is a server's URL with the user and the password only.
+func account(server *redistest.Server) string { return strings.TrimSuffix(server.URL(), server.Addr) }
+
+// childURL is the server for childMain.
+func childURL(server *redistest.Server) string {
+	if server.Nodes() != nil {
+		return strings.Replace(server.URL(), "redis:", "cluster:", 1)
+	}
+	return server.URL()
 }
 
 func newApp(t testing.TB, s pycket.Settings) *pycket.App {
@@ -567,7 +579,8 @@ func (b *browser) with(value string) *browser {
 func childMain(redisURL string) {
 	s := pycket.Settings{Secrets: []string{secret}, Redis: pycket.RedisSettings{URL: redisURL, Timeout: timeout}}
 	if seed, ok := strings.CutPrefix(redisURL, "cluster://"); ok {
-		s.Redis.URL, s.Redis.Cluster = "", []string{seed}
+		at := strings.LastIndex(seed, "@") + 1
+		s.Redis.URL, s.Redis.Cluster = "redis://"+seed[:at], []string{seed[at:]}
 	}
 	s.CacheFor, _ = time.ParseDuration(os.Getenv("PYCKET_TEST_CACHE"))
 	app, err := pycket.New(s)

@@ -24,11 +24,7 @@ const (
 // fleet are browsers with one session, each of a process of the application: this one and another.
 func fleet(t *testing.T, server *redistest.Server, b *browser, n int) []*browser {
 	t.Helper()
-	redisURL := server.URL()
-	if server.Nodes() != nil {
-		redisURL = "cluster://" + server.Addr // for childMain
-	}
-	child := startChild(t, redisURL)
+	child := startChild(t, childURL(server))
 	fleet := make([]*browser, n)
 	for i := range fleet {
 		fleet[i] = b.tab()

@@ -272,7 +272,7 @@ func TestOtherDatabaseIsForbidden(t *testing.T) {
 	b.must("login:ann", "set:a:b", "note:x:y", "add:i:t")
 	key := keyOf(idOf(t, b.cookie()))
 	before := server.Hash(0, key)
-	server.Do(0, "ACL", "SETUSER", "default", "-select")
+	server.Do(0, "ACL", "SETUSER", server.User(), "-select")
 	for _, op := range []string{"destroy", "set:a:c", "take:x", "drain", "ndelete:x", "note:z:z", "add:i:u", "login:bob", "rotate"} {
 		if _, list := b.do(op); list[0].Err != "ErrUnavailable" {
 			t.Errorf("%s: %v", op, list)
@@ -283,7 +283,7 @@ func TestOtherDatabaseIsForbidden(t *testing.T) {
 		t.Errorf("%q stand", keys)
 	}
 	wantError(t, site.app.Revoke(t.Context(), strings.Trim(strings.TrimPrefix(key, "pycket:s:"), "{}")), pycket.ErrUnavailable, "revoke")
-	server.Do(0, "ACL", "SETUSER", "default", "+select")
+	server.Do(0, "ACL", "SETUSER", server.User(), "+select")
 	if diff := cmp.Diff(before, server.Hash(0, key)); diff != "" {
 		t.Errorf("(-before +after):\n%s", diff)
 	}

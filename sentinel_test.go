@@ -21,7 +21,7 @@ import (
 // behind are settings for a group.
 func behind(group *redistest.Group) pycket.Settings {
 	s := settings(group.Servers[0])
-	s.Redis.URL, s.Redis.Dial = "", group.Dial
+	s.Redis.URL, s.Redis.Dial = account(group.Servers[0]), group.Dial
 	s.Redis.Sentinel = pycket.SentinelSettings{Master: group.Name, Addresses: group.Sentinels}
 	return s
 }
@@ -164,18 +164,14 @@ func testSentinelFailover(t *testing.T, kind string, wait int) {
 		group = redistest.StartGroup(t)
 	}
 	old := group.Servers[0]
-	rights := []any{"SETUSER", "pycket"} // those that docs/settings.md asks for
-	for _, right := range append(documentedRights(t), "+wait") {
-		rights = append(rights, right)
-	}
 	for _, server := range group.Servers {
-		server.Do(0, "ACL", rights...)
+		allow(server, "restricted", rights("Sessions", "Users", "WaitReplicas"))
 	}
 	s := behind(group)
 	if kind == "hangs" {
 		s.CacheFor = time.Second // for which those rights are not enough
 	} else {
-		s.Redis.URL = "redis://pycket:PASSWORD@"
+		s.Redis.URL = "redis://restricted:PASSWORD@"
 	}
 	s.Redis.WaitReplicas = wait
 	if wait == 2 { // of which one becomes the master: then no write is confirmed

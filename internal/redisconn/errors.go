@@ -200,5 +200,5 @@ const (
 
 	adviceOnPassword = "use the server's user and password in Redis.URL, as in redis://user:password@host" // #nosec G101 -- an example
 	adviceOnDatabase = "use databases that the server has for Redis.DBSessions and Redis.DBNotifications: 0 for both if it has only one"
-	adviceOnRights   = "give the user in Redis.URL the rights that docs/settings.md lists, on the keys under Redis.Prefix, with ACL SETUSER"
+	adviceOnRights   = "give the user in Redis.URL the rights that docs/operations.md lists, on the keys under Redis.Prefix, with ACL SETUSER"
 )

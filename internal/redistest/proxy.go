@@ -27,6 +27,7 @@ type Proxy struct {
 
 	working sync.WaitGroup // its goroutines
 
+	url         string
 	mu          sync.Mutex
 	changed     *sync.Cond // a field below, or a link's ended
 	upstream    string
@@ -75,7 +76,8 @@ func NewProxy(t testing.TB, server *Server) *Proxy {
 
 // NewProxyOn is [NewProxy] on a listener.
 func NewProxyOn(t testing.TB, listener net.Listener, server *Server) *Proxy {
-	p := &Proxy{Addr: listener.Addr().String(), upstream: server.Addr, links: map[*link]bool{}, turn: make(chan struct{}, 1)}
+	at := listener.Addr().String()
+	p := &Proxy{Addr: at, url: strings.Replace(server.URL(), server.Addr, at, 1), upstream: server.Addr, links: map[*link]bool{}, turn: make(chan struct{}, 1)}
 	p.changed = sync.NewCond(&p.mu)
 	ctx, cancel := context.WithCancel(context.Background())
 	p.working.Go(func() {
@@ -101,8 +103,8 @@ func NewProxyOn(t testing.TB, listener net.Listener, server *Server) *Proxy {
 	return p
 }
 
-// URL returns the proxy's URL, redis://host:port.
-func (p *Proxy) URL() string { return "redis://" + p.Addr }
+// URL returns the proxy's URL, redis://host:port, with the user of the server's.
+func (p *Proxy) URL() string { return p.url }
 
 // serve serves one connection.
 func (p *Proxy) serve(ctx context.Context, client net.Conn) {

@@ -126,6 +126,16 @@ func (g *Group) Dial(ctx context.Context, network, address string) (net.Conn, er
 	return new(net.Dialer).DialContext(ctx, network, address)
 }
 
+// DoSentinels carries out a command on every sentinel.
+func (g *Group) DoSentinels(t testing.TB, command string, args ...any) {
+	t.Helper()
+	for _, address := range g.Sentinels {
+		if _, err := do(address, 0, command, args...); err != nil {
+			t.Fatalf("%s: %v", command, err)
+		}
+	}
+}
+
 // startSentinel starts a sentinel and returns its address.
 func startSentinel(t testing.TB, name, host, port string) string {
 	t.Helper()

@@ -62,6 +62,19 @@ func Require(t testing.TB, program, debianPackage string) {
 	t.Skip(message)
 }
 
+// client is the user that URLs name, if any.
+var client struct {
+	name, password string
+	rules          []string
+}
+
+// As makes every redis-server that is started from now on have a user, by rules as ACL SETUSER takes them, and its
+// [Server.URL] name that user. The tests' own commands ([Server.Do]) are still those of the default user. Call it before
+// the tests run.
+func As(name, password string, rules []string) {
+	client.name, client.password, client.rules = name, password, rules
+}
+
 // Both runs a test with a redis-server and with the embedded server, each in a subtest.
 func Both(t *testing.T, test func(t *testing.T, server *Server)) {
 	t.Helper()
@@ -173,6 +186,9 @@ func (s *Server) run() error {
 	}
 	_, port, _ := net.SplitHostPort(s.Addr)
 	args := []string{"--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", s.dir}
+	if client.name != "" {
+		args = append(append(args, "--user", client.name), client.rules...)
+	}
 	command := exec.Command(program(), append(args, s.args...)...) // #nosec G204 G702 -- whoever runs the tests chooses it
 	var output bytes.Buffer
 	command.Stdout, command.Stderr = &output, &output
@@ -230,8 +246,22 @@ func (s *Server) On(t testing.TB) *Server {
 // Embedded reports whether s is the embedded server, which lacks many of Redis's commands.
 func (s *Server) Embedded() bool { return s.daemon != nil && s.memory != nil }
 
-// URL returns the server's URL, redis://host:port.
-func (s *Server) URL() string { return "redis://" + s.Addr }
+// User returns the name of the user that URL leads to.
+func (s *Server) User() string {
+	if s.Embedded() {
+		return "default"
+	}
+	return cmp.Or(client.name, "default")
+}
+
+// URL returns the server's URL, redis://host:port, with the user of [As], if any. That of a cluster leads to its first
+// node.
+func (s *Server) URL() string {
+	if client.name == "" || s.Embedded() {
+		return "redis://" + s.Addr
+	}
+	return "redis://" + client.name + ":" + client.password + "@" + s.Addr
+}
 
 // Kill kills the server, or every node of a cluster, and returns when it is gone.
 func (s *Server) Kill() {

@@ -53,7 +53,7 @@ func uncached(err error) error {
 	if !errors.Is(err, redisconn.ErrUntracked) {
 		return advised(err)
 	}
-	return fmt.Errorf("CacheFor is set, and sessions are not kept in memory: %w; use a Redis with CLIENT TRACKING and give the user the rights for it that docs/settings.md lists, or set CacheFor to 0", err)
+	return fmt.Errorf("CacheFor is set, and sessions are not kept in memory: %w; use a Redis with CLIENT TRACKING and give the user the rights for it that docs/operations.md lists, or set CacheFor to 0", err)
 }
 
 // advised adds to an error of Redis what to do about it, if that is known.
