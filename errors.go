@@ -45,7 +45,8 @@ var (
 	ErrNotReplicated = store.ErrNotReplicated
 
 	// ErrMisconfigured is returned, together with ErrUnavailable or ErrNotReplicated, when Redis answers, but pycket can't
-	// work with the way it is set up: password, rights, TLS, database. Waiting does not help; the message says what does.
+	// work with the way it is set up (password, rights, TLS, database), or with a session that a later version of pycket has
+	// stored, which is left as it is. Waiting does not help; the message says what does.
 	ErrMisconfigured = store.ErrMisconfigured
 
 	// ErrCorrupt is returned when what is stored can't be read: not into the type that was asked for, not by this codec,

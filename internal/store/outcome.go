@@ -61,6 +61,9 @@ var (
 // ErrMalformed means that a script has returned what no script should.
 var ErrMalformed = errors.New("a script returned a malformed answer")
 
+// errLater means that a session's layout is a later one. Nothing was changed: see docs/storage.md.
+var errLater = fmt.Errorf("%w: %w: a later version of pycket has stored the session; run that version", ErrUnavailable, ErrMisconfigured)
+
 // mapped turns errors of the connections into this package's own.
 func mapped(err error) error {
 	if errors.Is(err, redisconn.ErrWrongType) {

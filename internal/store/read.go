@@ -235,8 +235,8 @@ type life struct {
 
 // life does in Go what open.lua does: it checks the record.
 func (s *Store) life(id *ID, f fields) life {
-	if len(f.record) < flags || string(f.record[:verifier]) != id.verifier {
-		return life{}
+	if len(f.record) < flags || f.record[flags-1] > '7' || string(f.record[:verifier]) != id.verifier {
+		return life{} // also of a later layout, about which a script says more
 	}
 	l := life{alive: true, idle: s.config.Idle.Milliseconds()}
 	if f.record[flags-1] >= '4' { // it has its own idle timeout

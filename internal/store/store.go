@@ -83,6 +83,7 @@ const (
 	codeTaken
 	codeTooLarge
 	codeNotNumber
+	codeLater
 )
 
 // New makes a Store. It dials nothing.
@@ -93,7 +94,7 @@ func New(client redisconn.Client, c Config) *Store {
 		"DB": strconv.Itoa(c.Sessions), "NDB": strconv.Itoa(c.Notifications), "CLUSTER": strconv.FormatBool(c.Cluster),
 		"IDLE": millis(c.Idle), "LONGEST": millis(LongestIdle), "ABSOLUTE": millis(s.absolute()), "LATE": millis(Late), "GRACE": millis(Late + 2*c.Timeout),
 		"MAXBYTES": strconv.Itoa(c.MaxSessionBytes), "MAXSESSIONS": strconv.Itoa(c.MaxSessionsPerUser),
-		"OK": code(codeOK), "EXPIRED": code(codeExpired), "TAKEN": code(codeTaken), "TOOLARGE": code(codeTooLarge), "NOTNUMBER": code(codeNotNumber),
+		"OK": code(codeOK), "EXPIRED": code(codeExpired), "TAKEN": code(codeTaken), "TOOLARGE": code(codeTooLarge), "NOTNUMBER": code(codeNotNumber), "LATER": code(codeLater),
 	}
 	// What scripts on one session begin and end with: see prelude.lua. Those on notifications need no reach.
 	const (
@@ -252,6 +253,8 @@ func (s *Store) told(r redisconn.Reply) (Outcome, error) {
 			return Outcome{}, fmt.Errorf("%w: the session would take more than Settings.MaxSessionBytes, %d bytes", ErrTooLarge, s.config.MaxSessionBytes)
 		case codeNotNumber:
 			return Outcome{}, ErrNotNumber
+		case codeLater:
+			return Outcome{}, errLater
 		}
 		return Outcome{}, ErrMalformed
 	}

@@ -266,8 +266,12 @@ func (s *Store) look(ctx context.Context, began Began, user string, handles []st
 				seen, _ := items.Next()
 				auth, _ := items.Next()
 				agent, _ := items.Next()
-				if len(created) == 0 {
+				switch string(created) {
+				case "":
 					dead = append(dead, string(handle))
+					continue
+				case "L":
+					err = cmp.Or(err, errLater)
 					continue
 				}
 				members = append(members, Member{string(handle), milliTime(created), milliTime(seen), Micros(auth), string(agent)})

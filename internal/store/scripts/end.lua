@@ -1,6 +1,6 @@
 -- Declares functions that end the session under any key, or look at it.
 -- in: remove
--- out: forget, unlist, finish, member
+-- out: forget, unlist, finish, later, member
 
 -- forget deletes notifications and messages. While a slot moves they may be out of reach; their TTL removes them.
 local function forget(notes, messages)
@@ -38,11 +38,16 @@ local function finish(k, by)
   if hash then unlist(hash, k) end
 end
 
+-- later reports whether a record is of a later layout: see open.lua.
+local function later(record) return (string.byte(record, 36) or 48) > 55 end
+
 -- member returns what is known of a session that a user's list names: when it was created, in milliseconds, and fields;
--- nil if it is not alive or not the user's.
+-- 'L' if its layout is a later one; nil if it is not alive or not the user's.
 local function member(k, user)
   local fields = redis.pcall('HMGET', k, 'pycket:id', 'pycket:user', 'pycket:seen', 'pycket:auth', 'pycket:agent')
-  if fields.err or not fields[1] or fields[2] ~= user then return nil end
+  if fields.err or not fields[1] then return nil end
+  if later(fields[1]) then return 'L' end
+  if fields[2] ~= user then return nil end
   local created = string.sub(fields[1], 23, 35)
   if ABSOLUTE > 0 and now() >= (tonumber(created) or 0) + ABSOLUTE then return nil end
   return created, fields

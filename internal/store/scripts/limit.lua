@@ -7,9 +7,9 @@ if auth ~= '0' and MAXSESSIONS > 0 and not CLUSTER then
   for i = 1, handles.err and 0 or #handles do -- a key of another type is not pycket's
     local k = SESSION .. '{' .. handles[i] .. '}'
     local created, fields = member(k, user)
-    if not fields then
+    if not created then
       unlist(hash, k)
-    elseif k ~= key then
+    elseif fields and k ~= key then
       others[#others + 1] = { k, tonumber(fields[4] or nil) or (tonumber(created) or 0) * 1000 }
     end
   end

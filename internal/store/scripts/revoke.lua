@@ -1,6 +1,8 @@
 -- Ends a session by its handle, without its id. Runs, last.
--- in: finish
--- returns: OK, EXPIRED
-if redis.call('HEXISTS', key, 'pycket:id') == 0 then return EXPIRED end
+-- in: finish, later
+-- returns: OK, EXPIRED, LATER
+local record = redis.call('HGET', key, 'pycket:id')
+if not record then return EXPIRED end
+if later(record) then return LATER end
 finish(key, '')
 return OK
