@@ -16,8 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coder/websocket"
-
 	"github.com/pycket/pycket"
 	"github.com/pycket/pycket/embedded"
 )
@@ -352,119 +350,6 @@ func TestRecipeWorkThatGoesOn(t *testing.T) {
 		t.Error(err)
 	}
 	b.wants("/", "ready")
-}
-
-func TestRecipeServerSentEvents(t *testing.T) {
-	app, _ := newApp(t)
-	ticks := make(chan time.Time)
-	events := func(w http.ResponseWriter, r *http.Request) {
-		session := pycket.NewSessionManager(w, r)
-		w.Header().Set("Content-Type", "text/event-stream")
-		for {
-			session.Refresh()
-			user, err := session.User()
-			if err != nil || user == "" {
-				return // logged out, revoked, or Redis is down: the browser connects again
-			}
-			fmt.Fprintf(w, "data: hello %s\n\n", user)
-			if http.NewResponseController(w).Flush() != nil {
-				return
-			}
-			select {
-			case <-r.Context().Done():
-				return
-			case <-ticks:
-			}
-		}
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("/events", events)
-	mux.HandleFunc("/login", func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprint(w, pycket.NewSessionManager(w, r).Login("ann", nil))
-	})
-	mux.HandleFunc("/logout", func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprint(w, pycket.NewSessionManager(w, r).Destroy())
-	})
-	b := serve(t, app.Wrap(mux))
-	b.wants("/login", "<nil>")
-	stream, err := b.Get(b.site + "/events")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stream.Body.Close()
-	event := make([]byte, len("data: hello ann\n\n"))
-	for range 2 {
-		if _, err := io.ReadFull(stream.Body, event); err != nil || string(event) != "data: hello ann\n\n" {
-			t.Fatalf("%q, %v", event, err)
-		}
-		ticks <- time.Now()
-	}
-	if _, err := io.ReadFull(stream.Body, event); err != nil {
-		t.Fatal(err)
-	}
-	b.wants("/logout", "<nil>")
-	ticks <- time.Now()
-	if rest, err := io.ReadAll(stream.Body); len(rest) > 0 || err != nil {
-		t.Errorf("after the logout: %q, %v", rest, err)
-	}
-}
-
-func socket(w http.ResponseWriter, r *http.Request) {
-	session := pycket.NewSessionManager(w, r)
-	if _, err := session.Increment("sockets", 1); err != nil { // begins the session if there is none
-		http.Error(w, "Please try again in a moment.", http.StatusServiceUnavailable)
-		return
-	}
-	conn, err := websocket.Accept(w, r, nil)
-	if err != nil {
-		return // Accept has answered
-	}
-	defer conn.CloseNow()
-	ctx := context.WithoutCancel(r.Context()) // the request's ends with the upgrade
-	session = session.WithContext(ctx)
-	for {
-		_, message, err := conn.Read(ctx)
-		if err != nil {
-			return
-		}
-		if err := session.Set("last", string(message)); err != nil { // ErrGone after a logout elsewhere
-			conn.Close(websocket.StatusPolicyViolation, "please log in again")
-			return
-		}
-		if err := conn.Write(ctx, websocket.MessageText, []byte("stored")); err != nil {
-			return
-		}
-	}
-}
-
-func TestRecipeWebsocket(t *testing.T) {
-	app, _ := newApp(t)
-	mux := http.NewServeMux()
-	mux.HandleFunc("/socket", socket)
-	mux.HandleFunc("/logout", func(w http.ResponseWriter, r *http.Request) {
-		last, _ := pycket.Get(pycket.NewSessionManager(w, r), "last", "")
-		fmt.Fprint(w, last, " ", pycket.NewSessionManager(w, r).Destroy())
-	})
-	b := serve(t, app.Wrap(mux))
-	conn, _, err := websocket.Dial(t.Context(), b.site+"/socket", &websocket.DialOptions{HTTPClient: b.Client})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.CloseNow()
-	ask := func(text string) (string, error) {
-		if err := conn.Write(t.Context(), websocket.MessageText, []byte(text)); err != nil {
-			return "", err
-		}
-		_, answer, err := conn.Read(t.Context())
-		return string(answer), err
-	}
-	if answer, err := ask("hello"); answer != "stored" || err != nil {
-		t.Fatalf("%q, %v", answer, err)
-	}
-	b.wants("/logout", "hello <nil>")
-	if answer, err := ask("late"); websocket.CloseStatus(err) != websocket.StatusPolicyViolation {
-		t.Errorf("after the logout: %q, %v", answer, err)
-	}
 }
 
 func run(ctx context.Context, server *http.Server, app *pycket.App) error {
