@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"html/template"
 	"log"
@@ -34,13 +35,16 @@ func visit(session *pycket.SessionManager) (user string, visits int64, err error
 
 // show answers a visit.
 func show(w http.ResponseWriter, r *http.Request, user string, visits int64, err error) {
+	var body bytes.Buffer // half a page never leaves the server
 	if err == nil {
-		w.Header().Set("Cache-Control", "no-store")
-		err = page.Execute(w, map[string]any{"Context": r.Context(), "User": user, "Visits": visits})
+		err = page.Execute(&body, map[string]any{"Context": r.Context(), "User": user, "Visits": visits})
 	}
 	if err != nil {
 		sorry(w, err)
+		return
 	}
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = body.WriteTo(w) // fails only if the browser has gone
 }
 
 // login logs a visitor in, and leaves a message for the next page.
