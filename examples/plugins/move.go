@@ -9,7 +9,8 @@ import (
 )
 
 // moveFromSCS moves live logins of scs over: whoever comes with a session of scs is logged in here, and the old session
-// ends. Two first requests at the same time may both do so; the browser keeps one session, and the other one expires.
+// ends, so that a logout is final. Of several first requests at the same time, those that come last may be answered as a
+// stranger's.
 //
 //	handler := app.Wrap(old.LoadAndSave(moveFromSCS(old, mux)))
 func moveFromSCS(old *scs.SessionManager, next http.Handler) http.Handler {
