@@ -3,6 +3,10 @@ package pycket_test
 import (
 	"bufio"
 	"bytes"
+	"go/ast"
+	"go/doc"
+	"go/parser"
+	"go/token"
 	"net"
 	"net/http"
 	"net/url"
@@ -96,6 +100,33 @@ func TestReadmeCommandsAndLinks(t *testing.T) {
 	for _, command := range []string{"go run ./examples/guestbook", "go test ./..."} {
 		if !commands[command] {
 			t.Errorf("README.md does not have the command %q", command)
+		}
+	}
+}
+
+// Every function that users call has an example. Codecs are called by pycket, so theirs have none.
+func TestEveryFunctionHasAnExample(t *testing.T) {
+	files := token.NewFileSet()
+	var parsed []*ast.File
+	paths, err := filepath.Glob("*.go")
+	require(t, err)
+	for _, path := range paths {
+		file, err := parser.ParseFile(files, path, nil, parser.ParseComments)
+		require(t, err)
+		parsed = append(parsed, file)
+	}
+	p, err := doc.NewFromFiles(files, parsed, module)
+	require(t, err)
+	functions := p.Funcs
+	for _, typ := range p.Types {
+		functions = append(functions, typ.Funcs...)
+		if typ.Name != "JSON" && typ.Name != "Gob" {
+			functions = append(functions, typ.Methods...)
+		}
+	}
+	for _, f := range functions {
+		if len(f.Examples) == 0 {
+			t.Errorf("%s %s has no example", f.Recv, f.Name)
 		}
 	}
 }
