@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
@@ -23,7 +24,8 @@ type demoAccount struct{ User, Password string }
 
 var demo = []demoAccount{{"ada", "analytical"}, {"grace", "compiler"}}
 
-func demoAccounts() accounts {
+// demoAccounts takes its time, as a good hash does.
+var demoAccounts = sync.OnceValue(func() accounts {
 	a := accounts{}
 	for _, account := range append(demo, demoAccount{"", "nobody"}) {
 		hash, err := bcrypt.GenerateFromPassword([]byte(account.Password), bcrypt.DefaultCost)
@@ -33,7 +35,7 @@ func demoAccounts() accounts {
 		a[account.User] = hash
 	}
 	return a
-}
+})
 
 // check reports whether that is the user's password. It takes as long for a user who doesn't exist, so that nobody
 // learns who does. A real shop also limits how often one may try.
@@ -156,6 +158,7 @@ func (s *shop) showAccount(w http.ResponseWriter, r *http.Request) error {
 	var data struct {
 		Devices    []device
 		Remembered bool
+		Until      time.Time // when this device is logged out, if it is not used
 	}
 	// With the request's context, Sessions marks the session of this request.
 	sessions, err := s.app.Sessions(r.Context(), user)
@@ -166,6 +169,9 @@ func (s *shop) showAccount(w http.ResponseWriter, r *http.Request) error {
 		data.Devices = append(data.Devices, device{info})
 	}
 	if data.Remembered, err = s.Session().Remembered(); err != nil {
+		return err
+	}
+	if data.Until, _, err = s.Session().Expiry(); err != nil {
 		return err
 	}
 	return s.show(w, r, http.StatusOK, "account.html", "Your account", data)
@@ -204,15 +210,7 @@ func (s *shop) endOthers(w http.ResponseWriter, r *http.Request) error {
 	if user == "" {
 		return s.goTo(w, r, "/account")
 	}
-	sessions, err := s.app.Sessions(r.Context(), user)
-	if err != nil {
-		return err
-	}
-	i := slices.IndexFunc(sessions, func(i pycket.SessionInfo) bool { return i.Current })
-	if i < 0 {
-		return pycket.ErrGone
-	}
-	n, err := s.app.RevokeUser(r.Context(), user, sessions[i].Handle)
+	n, err := s.Session().RevokeOthers()
 	if err != nil {
 		return err
 	}

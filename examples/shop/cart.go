@@ -160,6 +160,11 @@ func (s *shop) changeCart(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if quantity == 0 {
+		if p.ID == pencil.ID {
+			if err := s.Session().Delete("naive"); err != nil {
+				return err
+			}
+		}
 		return s.goToWith(w, r, "/cart", success, p.Name+": removed.")
 	}
 	return s.goToWith(w, r, "/cart", success, fmt.Sprintf("%s: now %d.", p.Name, quantity))

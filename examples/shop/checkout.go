@@ -80,11 +80,15 @@ func (s *shop) checkOut(w http.ResponseWriter, r *http.Request) error {
 	if may, err := s.mayCheckOut(w, r); !may {
 		return err
 	}
-	c, err := pycket.Get(s.Session(), "cart", cart{})
+	// Pop reads and deletes in one step. If the button was pressed twice, one of the two requests gets the cart.
+	c, err := pycket.Pop(s.Session(), "cart", cart{})
 	if err != nil {
 		return err
 	}
-	if err := s.Session().Delete("cart", "naive"); err != nil {
+	if c.Count() == 0 {
+		return s.goTo(w, r, "/order")
+	}
+	if err := s.Session().Delete("naive"); err != nil {
 		return err
 	}
 	// A notification can be any value. This one is for the next page, and for it alone.

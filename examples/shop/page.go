@@ -20,35 +20,32 @@ var pages = parse("shelf.html", "cart.html", "login.html", "account.html", "chec
 func parse(names ...string) map[string]*template.Template {
 	pages := map[string]*template.Template{}
 	for _, name := range names {
-		pages[name] = template.Must(template.ParseFS(files, "pages/frame.html", "pages/"+name))
+		page := template.New(name).Funcs(pycket.TemplateFuncs()) // for the frame, which shows the messages
+		pages[name] = template.Must(page.ParseFS(files, "pages/frame.html", "pages/"+name))
 	}
 	return pages
 }
 
 // A page is what the templates get.
 type page struct {
-	ctx      context.Context
-	Title    string
-	User     string // "" if nobody is logged in
-	Cart     cart
-	Messages []pycket.Message
-	Apology  bool // the page must not need Redis
-	Data     any  // what this page alone shows
+	Context context.Context // of the request
+	Title   string
+	User    string // "" if nobody is logged in
+	Cart    cart
+	Apology bool // the page must not need Redis
+	Data    any  // what this page alone shows
 }
 
 // show shows a page. A stranger leaves nothing behind: without a cookie, reading sends nothing to Redis, and since
 // nothing is written, no cookie is set. With a cookie, the first of these reads fetches the session, and the others find
 // their answer there.
 func (s *shop) show(w http.ResponseWriter, r *http.Request, status int, name, title string, data any) error {
-	p := page{ctx: r.Context(), Title: title, Data: data}
+	p := page{Context: r.Context(), Title: title, Data: data}
 	var err error
 	if p.User, err = s.Session().User(); err != nil {
 		return err
 	}
 	if p.Cart, err = pycket.Get(s.Session(), "cart", cart{}); err != nil {
-		return err
-	}
-	if p.Messages, err = s.Notifications().Drain(); err != nil {
 		return err
 	}
 	return p.render(w, status, name)

@@ -94,7 +94,7 @@ func (serve handler) orSorry(s *shop, w http.ResponseWriter, r *http.Request) {
 // sorry responds to a request that failed. The visitor gets a page, and the log gets the details: pycket's errors name
 // the operation and the key, never a value.
 func (s *shop) sorry(w http.ResponseWriter, r *http.Request, err error) {
-	p, status := page{ctx: r.Context(), Apology: true}, http.StatusInternalServerError
+	p, status := page{Context: r.Context(), Apology: true}, http.StatusInternalServerError
 	switch {
 	case errors.Is(err, pycket.ErrGone):
 		// Another request, perhaps in another tab or on another device, has ended the session while this one ran. Nothing

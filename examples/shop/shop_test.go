@@ -19,7 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/pycket/pycket"
-	"github.com/pycket/pycket/embedded"
+	"github.com/pycket/pycket/pyckettest"
 )
 
 const secret = "a secret for tests, and for tests only"
@@ -31,13 +31,10 @@ type site struct {
 }
 
 // newSite starts a shop. change changes it before.
-func newSite(t *testing.T, redis *embedded.Server, change func(*shop)) *site {
+func newSite(t *testing.T, redis *pyckettest.Redis, change func(*shop)) *site {
 	t.Helper()
-	app, err := pycket.New(settings(secret, redis.URL()))
-	require(t, err)
-	t.Cleanup(func() { app.Close() })
 	site := &site{}
-	s := newShop(app, slog.New(slog.NewTextHandler(&site.log, nil)), 5*time.Minute)
+	s := newShop(redis.New(t, settings(secret, "")).App, slog.New(slog.NewTextHandler(&site.log, nil)), 5*time.Minute)
 	s.askWarehouse = func(context.Context) {}
 	if change != nil {
 		change(&s)
@@ -45,14 +42,6 @@ func newSite(t *testing.T, redis *embedded.Server, change func(*shop)) *site {
 	site.Server = httptest.NewServer(s.handler())
 	t.Cleanup(site.Server.Close)
 	return site
-}
-
-func newRedis(t *testing.T) *embedded.Server {
-	t.Helper()
-	redis, err := embedded.Start("127.0.0.1:0")
-	require(t, err)
-	t.Cleanup(redis.Close)
-	return redis
 }
 
 func require(t testing.TB, err error) {
@@ -179,7 +168,7 @@ func wantHas(t *testing.T, body string, texts ...string) {
 }
 
 func TestTour(t *testing.T) {
-	site := newSite(t, newRedis(t), nil)
+	site := newSite(t, pyckettest.NewRedis(t), nil)
 	b := newBrowser(t, site)
 
 	got, _ := b.get("/")
@@ -257,7 +246,7 @@ func TestTour(t *testing.T) {
 func TestTwentyAtOnce(t *testing.T) {
 	var together sync.WaitGroup
 	together.Add(20)
-	site := newSite(t, newRedis(t), func(s *shop) {
+	site := newSite(t, pyckettest.NewRedis(t), func(s *shop) {
 		s.askWarehouse = func(context.Context) { together.Done(); together.Wait() }
 	})
 	b := newBrowser(t, site)
@@ -277,7 +266,7 @@ func TestTwentyAtOnce(t *testing.T) {
 
 // TestParallelTabs reads the messages of many requests by many tabs: each is shown, and each once.
 func TestParallelTabs(t *testing.T) {
-	b := newBrowser(t, newSite(t, newRedis(t), nil))
+	b := newBrowser(t, newSite(t, pyckettest.NewRedis(t), nil))
 	b.get("/")
 	b.post("/cart", "product", "pen")
 	noRedirect := *b
@@ -303,7 +292,7 @@ func TestParallelTabs(t *testing.T) {
 }
 
 func TestTwoShopsShareLogins(t *testing.T) {
-	redis := newRedis(t)
+	redis := pyckettest.NewRedis(t)
 	one, other := newSite(t, redis, nil), newSite(t, redis, nil)
 	b := newBrowser(t, one)
 	b.post("/cart", "product", "pen")
@@ -320,7 +309,7 @@ func TestTwoShopsShareLogins(t *testing.T) {
 var handles = regexp.MustCompile(`action="/account/devices/(.*?)"`)
 
 func TestDevices(t *testing.T) {
-	site := newSite(t, newRedis(t), nil)
+	site := newSite(t, pyckettest.NewRedis(t), nil)
 	laptop, phone, tablet, grace := newBrowser(t, site), newBrowser(t, site), newBrowser(t, site), newBrowser(t, site)
 	laptop.login("ada")
 	_, body := laptop.get("/account")
@@ -384,24 +373,90 @@ func TestDeviceNames(t *testing.T) {
 }
 
 func TestRemember(t *testing.T) {
-	site := newSite(t, newRedis(t), nil)
-	for remember, want := range map[string]string{"": "logged out when it is closed", "yes": "stays logged in for 30 days"} {
+	redis := pyckettest.NewRedis(t)
+	site := newSite(t, redis, nil)
+	for remember, want := range map[string]bool{"": false, "yes": true} {
 		b := newBrowser(t, site)
 		b.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 		response, err := b.client.PostForm(site.URL+"/login",
 			url.Values{"name": {"ada"}, "password": {"analytical"}, "remember": {remember}})
 		require(t, err)
 		response.Body.Close()
-		if keeps := strings.Contains(response.Header.Get("Set-Cookie"), "Max-Age="); keeps != (remember != "") {
+		if keeps := strings.Contains(response.Header.Get("Set-Cookie"), "Max-Age="); keeps != want {
 			t.Errorf("remember %q: %s", remember, response.Header.Get("Set-Cookie"))
 		}
 		_, body := b.get("/account")
-		wantHas(t, body, want)
+		if closes := strings.Contains(body, "but is logged out when it is closed"); closes == want {
+			t.Errorf("remember %q: %s", remember, body)
+		}
+		redis.Advance(20 * 24 * time.Hour)
+		if got, _ := b.get("/"); (got.User != "") != want {
+			t.Errorf("remember %q: after 20 days the page is %+v", remember, got)
+		}
+	}
+}
+
+// TestPasswordAgain wants the checkout to ask for the password five minutes after the login.
+func TestPasswordAgain(t *testing.T) {
+	app := pyckettest.New(t, settings(secret, ""))
+	shop := newShop(app.App, slog.New(slog.DiscardHandler), 5*time.Minute).handler()
+	form := func(r *http.Request, values url.Values) *http.Request {
+		r.Body, r.Form, r.PostForm = http.NoBody, values, values
+		return r
+	}
+
+	r := app.Request("GET", "/checkout", nil, pyckettest.Session{User: "ada", Values: pycket.Values{"cart": cart{"pen": 1}}})
+	w, after := app.Serve(shop, r)
+	if w.Code != http.StatusOK {
+		t.Errorf("after the login: %d to %s", w.Code, w.Header().Get("Location"))
+	}
+	app.Advance(5*time.Minute + time.Second)
+	for _, method := range []string{"GET", "POST"} {
+		if w, after = app.Serve(shop, after.Request(method, "/checkout", nil)); w.Header().Get("Location") != "/confirm" {
+			t.Errorf("%s after five minutes: %d to %s", method, w.Code, w.Header().Get("Location"))
+		}
+	}
+	w, after = app.Serve(shop, form(after.Request("POST", "/confirm", nil), url.Values{"password": {"wrong"}}))
+	if w.Header().Get("Location") != "/confirm" || time.Since(after.AuthTime) < 5*time.Minute {
+		t.Errorf("a wrong password: %d to %s", w.Code, w.Header().Get("Location"))
+	}
+	w, after = app.Serve(shop, form(after.Request("POST", "/confirm", nil), url.Values{"password": {"analytical"}}))
+	if w.Header().Get("Location") != "/checkout" || after.Cookie == nil {
+		t.Errorf("the password: %d to %s, and a new id: %t", w.Code, w.Header().Get("Location"), after.Cookie != nil)
+	}
+	w, after = app.Serve(shop, after.Request("POST", "/checkout", nil))
+	if w.Header().Get("Location") != "/order" || len(after.Keys) > 0 {
+		t.Errorf("the order: %d to %s, and the session still has %q", w.Code, w.Header().Get("Location"), after.Keys)
+	}
+	if diff := cmp.Diff(cart{"pen": 1}, pyckettest.Notification[cart](after, "order")); diff != "" {
+		t.Errorf("the receipt is not as wanted (-want +got):\n%s", diff)
+	}
+}
+
+// TestOrderOnce presses the last button twice at once: there is one order.
+func TestOrderOnce(t *testing.T) {
+	app := pyckettest.New(t, settings(secret, ""))
+	shop := newShop(app.App, slog.New(slog.DiscardHandler), 5*time.Minute).handler()
+	r := app.Request("POST", "/checkout", nil, pyckettest.Session{User: "ada", Values: pycket.Values{"cart": cart{"pen": 1}}})
+	var both sync.WaitGroup
+	for range 2 {
+		both.Go(func() { shop.ServeHTTP(httptest.NewRecorder(), r.Clone(t.Context())) })
+	}
+	both.Wait()
+	_, after := app.Serve(shop, r.Clone(t.Context()))
+	orders := 0
+	for _, m := range after.Messages {
+		if m.Level == success {
+			orders++
+		}
+	}
+	if orders != 1 {
+		t.Errorf("%d orders, want 1: %q", orders, after.Messages)
 	}
 }
 
 func TestOtherSitesMayNotPost(t *testing.T) {
-	site := newSite(t, newRedis(t), nil)
+	site := newSite(t, pyckettest.NewRedis(t), nil)
 	b := newBrowser(t, site)
 	b.login("ada")
 	for header, value := range map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "https://example.com"} {
@@ -417,7 +472,7 @@ func TestOtherSitesMayNotPost(t *testing.T) {
 }
 
 func TestHeaders(t *testing.T) {
-	b := newBrowser(t, newSite(t, newRedis(t), nil))
+	b := newBrowser(t, newSite(t, pyckettest.NewRedis(t), nil))
 	b.login("ada")
 	for _, path := range []string{"/", "/cart", "/account", "/order", "/nowhere", "/confirm"} {
 		response, err := b.client.Get(b.site + path)
@@ -434,12 +489,12 @@ func TestHeaders(t *testing.T) {
 }
 
 func TestRedisDown(t *testing.T) {
-	redis := newRedis(t)
+	redis := pyckettest.NewRedis(t)
 	site := newSite(t, redis, nil)
 	b := newBrowser(t, site)
 	b.login("ada")
 	cookie := b.cookie()
-	redis.Close()
+	redis.SetDown(true)
 
 	got, _ := newBrowser(t, site).get("/")
 	check(t, "a stranger doesn't need Redis", got, screen{Path: "/", Title: "Things for your pocket"})
@@ -452,6 +507,9 @@ func TestRedisDown(t *testing.T) {
 	if b.cookie() != cookie {
 		t.Error("the cookie did not stay")
 	}
+	redis.SetDown(false)
+	got, _ = b.get("/")
+	check(t, "Redis is back", got, screen{Path: "/", Title: "Things for your pocket", User: "somebody"})
 	site.Close()
 	if n := strings.Count(site.log.String(), "level=ERROR"); n != 2 || strings.Contains(site.log.String(), cookie) {
 		t.Errorf("the log:\n%s", &site.log)
@@ -459,7 +517,7 @@ func TestRedisDown(t *testing.T) {
 }
 
 func TestNotFound(t *testing.T) {
-	b := newBrowser(t, newSite(t, newRedis(t), nil))
+	b := newBrowser(t, newSite(t, pyckettest.NewRedis(t), nil))
 	got, _ := b.get("/nowhere")
 	check(t, "no such page", got, screen{Status: http.StatusNotFound, Path: "/nowhere", Title: "There is no such page"})
 	got, _ = b.post("/cart", "product", "moon")
