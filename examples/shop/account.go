@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -106,10 +107,14 @@ func (s *shop) login(w http.ResponseWriter, r *http.Request) error {
 // mustLogIn sends a stranger to the login, which leads back to this page. That is kept here, in a notification, and not
 // in a URL, where others could write something else.
 func (s *shop) mustLogIn(w http.ResponseWriter, r *http.Request) error {
-	if err := s.Notifications().Set("next", r.URL.Path); err != nil {
+	err := s.Notifications().Set("next", r.URL.Path)
+	if err == nil {
+		err = s.Notifications().Add(warning, "Please log in first.")
+	}
+	if err != nil && !errors.Is(err, pycket.ErrGone) { // another device has just ended this session: it takes no more notes
 		return err
 	}
-	return s.goToWith(w, r, "/login", warning, "Please log in first.")
+	return s.goTo(w, r, "/login")
 }
 
 func (s *shop) logout(w http.ResponseWriter, r *http.Request) error {

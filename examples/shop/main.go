@@ -39,6 +39,7 @@ func settings(secret, redisURL string) pycket.Settings {
 	return pycket.Settings{
 		Secrets: []string{secret},
 		Redis:   pycket.RedisSettings{URL: redisURL, Prefix: "shop:"},
+		Observe: observe,
 	}
 }
 

@@ -67,8 +67,8 @@ func (s shop) handler() http.Handler {
 
 	// The cookie is SameSite=Lax, so a form on another site is sent without it. That is not enough: such a form could
 	// still log a visitor in, and a form on another subdomain is sent with the cookie.
-	protected := http.NewCrossOriginProtection().Handler(s.app.Wrap(http.MaxBytesHandler(mux, maxForm)))
-	return withHeaders(protected)
+	protection := http.NewCrossOriginProtection()
+	return withHeaders(protection.Handler(withCost(s.app.Wrap(http.MaxBytesHandler(mux, maxForm)))))
 }
 
 func withHeaders(next http.Handler) http.Handler {

@@ -337,8 +337,8 @@ func TestDevices(t *testing.T) {
 	check(t, "end the phone", got, screen{Path: "/account", Title: "Your account", User: "somebody",
 		Messages: []string{"success: That device is logged out."}})
 	got, _ = phone.get("/account")
-	if got.Path == "/account" {
-		t.Error("the phone is still logged in")
+	if got.Path != "/login" {
+		t.Errorf("the phone is at %s, want /login", got.Path)
 	}
 
 	phone, tablet = newBrowser(t, site), newBrowser(t, site)
@@ -513,6 +513,32 @@ func TestRedisDown(t *testing.T) {
 	site.Close()
 	if n := strings.Count(site.log.String(), "level=ERROR"); n != 2 || strings.Contains(site.log.String(), cookie) {
 		t.Errorf("the log:\n%s", &site.log)
+	}
+}
+
+var costs = regexp.MustCompile(`<p id="cost">(.*?)( \d+ µs in Redis\.)?</p>`)
+
+// TestCost wants each page to say what it has cost, its messages included.
+func TestCost(t *testing.T) {
+	b := newBrowser(t, newSite(t, pyckettest.NewRedis(t), nil))
+	for _, page := range []struct{ when, path, want string }{
+		{"a stranger", "/", "This page: 4 operations, and nothing to ask Redis."},
+		{"with a session", "/", "This page, up to here: 4 operations, 1 round trip,"},
+		{"with a message", "/", "This page, up to here: 4 operations, 2 round trips,"},
+		{"without a session's use", "/style.css", ""},
+	} {
+		switch page.when {
+		case "with a session":
+			b.post("/cart", "product", "pen")
+		case "with a message":
+			without := *b
+			without.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+			without.post("/cart", "product", "pen")
+		}
+		_, body := b.get(page.path)
+		if got := first(costs, body); got != page.want {
+			t.Errorf("%s: %q, want %q", page.when, got, page.want)
+		}
 	}
 }
 
