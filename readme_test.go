@@ -97,7 +97,7 @@ func TestReadmeCommandsAndLinks(t *testing.T) {
 			}
 		}
 	}
-	for _, command := range []string{"go run ./examples/guestbook", "go test ./..."} {
+	for _, command := range []string{"go run ./examples/shop", "go test ./..."} {
 		if !commands[command] {
 			t.Errorf("README.md does not have the command %q", command)
 		}

@@ -111,7 +111,8 @@ func (s *shop) mustLogIn(w http.ResponseWriter, r *http.Request) error {
 	if err == nil {
 		err = s.Notifications().Add(warning, "Please log in first.")
 	}
-	if err != nil && !errors.Is(err, pycket.ErrGone) { // another device has just ended this session: it takes no more notes
+	// If another device has just ended this session, it takes no more notes, but a login will begin another.
+	if err != nil && !errors.Is(err, pycket.ErrGone) {
 		return err
 	}
 	return s.goTo(w, r, "/login")

@@ -170,8 +170,8 @@ func (s *shop) changeCart(w http.ResponseWriter, r *http.Request) error {
 	return s.goToWith(w, r, "/cart", success, fmt.Sprintf("%s: now %d.", p.Name, quantity))
 }
 
-// takePencil is what the button "20 requests at once" asks for, 20 times. It adds a pencil to the cart. Beside that, and
-// in the same requests, it counts pencils as a library does that reads the session when a request begins, and writes it
+// takePencil is what the button "20 requests at once" asks for, 20 times. It adds a pencil to the cart. Beside that, in
+// the same requests, it counts pencils as a library does that reads the session when a request begins, and writes it
 // back when the request ends.
 func (s *shop) takePencil(w http.ResponseWriter, r *http.Request) error {
 	naive, err := pycket.Get(s.Session(), "naive", 0)

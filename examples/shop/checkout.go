@@ -7,8 +7,8 @@ import (
 	"github.com/pycket/pycket"
 )
 
-// mayCheckOut reports whether the visitor may go on with the checkout. If not, it has sent the visitor elsewhere: to the
-// login, to the cart if that is empty, or to enter the password again if that was long ago. Whoever sits down at a
+// mayCheckOut reports whether the visitor may go on with the checkout. If not, it has sent the visitor elsewhere: to
+// the login, to the cart if that is empty, or to enter the password again if that was long ago. Whoever sits down at a
 // browser that stays logged in can look at the cart, but not buy it.
 func (s *shop) mayCheckOut(w http.ResponseWriter, r *http.Request) (bool, error) {
 	user, err := s.Session().User()

@@ -11,8 +11,8 @@
 //	export SECRET=$(openssl rand -base64 32)
 //	go run ./examples/shop -addr 127.0.0.1:8080
 //
-// Begin reading in shop.go, which has the routes. Then cart.go is about values, account.go about users, checkout.go about
-// one-shot values and the password again, and cost.go about the footer.
+// Begin reading in shop.go, which has the routes. Then cart.go is about values, account.go about users, checkout.go
+// about one-shot values and the password again, and cost.go about the footer.
 package main
 
 import (

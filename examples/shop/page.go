@@ -37,8 +37,8 @@ type page struct {
 }
 
 // show shows a page. A stranger leaves nothing behind: without a cookie, reading sends nothing to Redis, and since
-// nothing is written, no cookie is set. With a cookie, the first of these reads fetches the session, and the others find
-// their answer there.
+// nothing is written, no cookie is set. With a cookie, the first of these reads fetches the session, and the other finds
+// its answer there. So do the messages of the frame, if none are waiting.
 func (s *shop) show(w http.ResponseWriter, r *http.Request, status int, name, title string, data any) error {
 	p := page{Context: r.Context(), Title: title, Data: data}
 	var err error
