@@ -110,7 +110,8 @@ func (op *operation) due() bool {
 		return false
 	}
 	renew := op.renew
-	if !renew && (op.late || op.lifetime == 0 || time.Now().Unix()-op.issued <= op.lifetime/10) {
+	age := time.Now().Unix() - op.issued // negative if this server's clock was set back
+	if !renew && (op.late || op.lifetime == 0 || max(age, -age) <= op.lifetime/10) {
 		return false
 	}
 	o, err := op.app.store.Check(op.ctx, op.began, op.id)

@@ -109,6 +109,8 @@ type Server struct {
 // A daemon is what a Server and its copies by On share.
 type daemon struct {
 	args    []string // of redis-server
+	env     []string // for it, besides this process's
+	clock   string   // the file that sets its clock, "" if it is the machine's
 	dir     string
 	process *os.Process
 	exited  chan struct{} // closed when the process has
@@ -127,12 +129,18 @@ func Start(t testing.TB, args ...string) *Server {
 // start is Start without a cleanup.
 func start(t testing.TB, args ...string) *Server {
 	t.Helper()
+	return startDaemon(t, &daemon{args: args})
+}
+
+func startDaemon(t testing.TB, d *daemon) *Server {
+	t.Helper()
 	Require(t, program(), "redis-server")
 	dir, err := os.MkdirTemp("", "redistest")
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &Server{t: t, daemon: &daemon{args: args, dir: dir}}
+	d.dir = dir
+	server := &Server{t: t, daemon: d}
 	for range 5 { // another program may take the port before redis-server does
 		if server.Addr, err = freeAddr(); err == nil {
 			err = server.run()
@@ -191,6 +199,7 @@ func (s *Server) run() error {
 	}
 	command := exec.Command(program(), append(args, s.args...)...) // #nosec G204 G702 -- whoever runs the tests chooses it
 	var output bytes.Buffer
+	command.Env = append(os.Environ(), s.env...)
 	command.Stdout, command.Stderr = &output, &output
 	if err := command.Start(); err != nil {
 		return err

@@ -274,7 +274,8 @@ func (s *Store) verify(ctx context.Context, began Began, id *ID, f fields) (o Ou
 	size, _ := strconv.ParseInt(string(f.record[flags:]), 10, 64)
 	s.sizes.remember(id.Handle, size)
 	spare := l.idle/10 - (l.lasts - l.left)
-	if l.left >= 0 && spare >= 0 || s.refused.recent() {
+	inTime := l.left >= 0 && spare >= 0 && l.left-l.lasts <= l.idle/10 // it lasts too long if Redis's clock was set back
+	if inTime || s.refused.recent() {
 		return Outcome{}, time.Duration(min(spare, l.idle/10, l.left, l.lasts)) * time.Millisecond, nil
 	}
 	o, err = s.renewed(ctx, began, id)
@@ -286,13 +287,16 @@ func (s *Store) verify(ctx context.Context, began Began, id *ID, f fields) (o Ou
 	return o, 0, nil
 }
 
-// A moment is when something last happened.
-type moment struct{ unixNano atomic.Int64 }
+// A moment is when something last happened, by the clock that nobody sets.
+type moment struct{ at atomic.Pointer[time.Time] }
 
-func (m *moment) note() { m.unixNano.Store(time.Now().UnixNano()) }
+func (m *moment) note() { now := time.Now(); m.at.Store(&now) }
 
 // recent reports whether that was less than refusedFor ago.
-func (m *moment) recent() bool { return time.Now().UnixNano()-m.unixNano.Load() < int64(refusedFor) }
+func (m *moment) recent() bool {
+	at := m.at.Load()
+	return at != nil && time.Since(*at) < refusedFor
+}
 
 // refusedFor is how long reads renew nothing after a renewal has failed: each would take a second round trip and, after
 // READONLY, close the shared connection, to look for the master.

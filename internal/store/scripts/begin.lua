@@ -4,5 +4,5 @@
 -- returns: TAKEN
 if ARGV[2] == '1' then
   if redis.call('EXISTS', key) == 1 then return TAKEN end
-  fresh = id .. now() .. '00'
+  fresh = id .. string.sub('0000000000000' .. now(), -13) .. '00' -- a clock may be at 1970
 end

@@ -26,7 +26,8 @@ if verifier ~= id and verifier ~= other then
   local at, token = string.match(redis.call('HGET', key, 'pycket:ended') or '', '^(%d+) ?(%w*)$')
   at = tonumber(at)
   if not at or at <= 0 or at >= 1e15 then return EXPIRED end
-  return redis.status_reply((record and 'R' or 'D') .. math.max(0, now() - at) .. ' ' .. token)
+  local ago = math.abs(now() - at) -- the clock may have been set back
+  return redis.status_reply((record and 'R' or 'D') .. ago .. ' ' .. token)
 end
 local size = tonumber(string.sub(record, 37)) or 0
 if not (size >= 0 and size < 1e14) then size = 0 end
