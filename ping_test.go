@@ -28,7 +28,7 @@ func refused(t *testing.T, server *redistest.Server, app *pycket.App, words ...s
 	}
 }
 
-// Ping leaves nothing, and is two round trips: the first time, and again.
+// Ping leaves nothing, and is three round trips: the first time, and again.
 func TestPing(t *testing.T) {
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		app := newApp(t, settings(server))
@@ -48,8 +48,8 @@ func TestPing(t *testing.T) {
 			t.Error(err)
 		}
 		for range 2 {
-			if n := proxy.Trips(func() { noError(t, app.Ping(t.Context())) }); n != 2 {
-				t.Errorf("Ping takes %d round trips, want 2", n)
+			if n := proxy.Trips(func() { noError(t, app.Ping(t.Context())) }); n != 3 {
+				t.Errorf("Ping takes %d round trips, want 3", n)
 			}
 		}
 	})
@@ -253,4 +253,59 @@ func TestPingInCluster(t *testing.T) {
 	if keys := server.Keys(0); len(keys) > 0 {
 		t.Errorf("Ping leaves %q", keys)
 	}
+}
+
+// Ping warns, once, of a Redis that may evict sessions, if it is told so, and succeeds.
+func TestPingWarnsOfEviction(t *testing.T) {
+	redistest.Real(t, func(t *testing.T, server *redistest.Server) {
+		nodes := server.Nodes()
+		if nodes == nil {
+			nodes = []*redistest.Server{server}
+		}
+		last := nodes[0]
+		configure := func(limit, policy string) {
+			last.Do(0, "CONFIG", "SET", "maxmemory", limit)
+			last.Do(0, "CONFIG", "SET", "maxmemory-policy", policy)
+		}
+		t.Cleanup(func() {
+			configure("0", "noeviction")
+			for _, node := range nodes {
+				node.Do(0, "ACL", "DELUSER", "pycket")
+			}
+		})
+		rules := []any{"SETUSER", "pycket"}
+		for _, rule := range rights("Sessions", "Users", "Cluster") {
+			rules = append(rules, rule)
+		}
+		for _, test := range []struct {
+			limit, policy string
+			may           bool // ask for it
+			want          string
+		}{
+			{"100mb", "allkeys-lru", true, "allkeys-lru"},
+			{"100mb", "volatile-ttl", true, "volatile-ttl"},
+			{"100mb", "noeviction", true, ""},
+			{"0", "allkeys-lru", true, ""},
+			{"100mb", "allkeys-lru", false, ""},
+		} {
+			configure(test.limit, test.policy)
+			s := settings(server)
+			if !test.may {
+				for _, node := range nodes {
+					node.Do(0, "ACL", rules...)
+				}
+				s.Redis.URL = strings.TrimSuffix("redis://pycket:PASSWORD@"+strings.TrimPrefix(s.Redis.URL, "redis://"), "/")
+			}
+			j, logger := newJournal()
+			s.Logger = logger
+			app := newApp(t, s)
+			for range 2 {
+				noError(t, app.Ping(t.Context()))
+			}
+			got := j.String()
+			if test.want == "" && got != "" || test.want != "" && (strings.Count(got, "\n") != 1 || !strings.Contains(got, test.want) || !strings.Contains(got, "noeviction") || !strings.Contains(got, "WARN")) {
+				t.Errorf("%+v: the log says %q", test, got)
+			}
+		}
+	})
 }

@@ -139,6 +139,7 @@ func New(s Settings) (*App, error) {
 		CacheFor:           s.CacheFor,
 		CacheBytes:         s.CacheBytes,
 		CacheRefused:       a.warnings.Uncached,
+		MayEvict:           a.warnings.MayEvict,
 	})
 	if seal, ok := s.Codec.(*sealed); ok {
 		a.codec, a.seal = seal.codec, seal.seal

@@ -11,7 +11,7 @@ import (
 )
 
 // Ping tries the commands of all operations on every server that has keys, in two round trips: an EVAL and an EVALSHA,
-// since operations use both. It leaves nothing behind.
+// since operations use both. A third asks whether the server may evict sessions. It leaves nothing behind.
 func (s *Store) Ping(ctx context.Context, began Began) error {
 	probes, err := s.redis.Probes(ctx, began.At)
 	if err != nil {
@@ -30,6 +30,7 @@ func (s *Store) Ping(ctx context.Context, began Began) error {
 				return advised(of(at, err))
 			}
 		}
+		s.lookForEviction(ctx, began, at)
 		if s.cache == nil {
 			continue
 		}
@@ -38,6 +39,29 @@ func (s *Store) Ping(ctx context.Context, began Began) error {
 		}
 	}
 	return nil
+}
+
+// lookForEviction finds out whether a server may delete sessions to make room. A user without the right to INFO, which
+// nothing else needs, is not told.
+func (s *Store) lookForEviction(ctx context.Context, began Began, at redisconn.Probe) {
+	c := redisconn.NewCommand(s.key(at.Tag), 2, "INFO")
+	c.String("memory")
+	r, err := s.redis.Do(ctx, began.At, c.Counted(began.Trips))
+	if err != nil {
+		return
+	}
+	limit, policy := "0", "noeviction"
+	for line := range strings.Lines(string(r.Value())) {
+		switch name, value, _ := strings.Cut(strings.TrimSpace(line), ":"); name {
+		case "maxmemory":
+			limit = value
+		case "maxmemory_policy":
+			policy = value
+		}
+	}
+	if limit != "0" && policy != "noeviction" {
+		s.config.MayEvict(policy)
+	}
 }
 
 // of names the server in an error, if there are several.

@@ -33,6 +33,9 @@ type Config struct {
 	MaxSessionsPerUser      int // 0 for any number
 	WaitReplicas            int // that must have a write before it is done
 
+	// MayEvict is told of a Redis that deletes sessions when it is full, and of the policy by which it does.
+	MayEvict func(policy string)
+
 	// CacheFor is how old a session may be that is read from memory; 0 if none is. CacheBytes bounds that memory.
 	// CacheRefused is told that Redis doesn't let it be.
 	CacheFor     time.Duration

@@ -23,7 +23,7 @@ type Warnings struct {
 	insecure                            sync.Once
 	unbound                             sync.Map // types of handlers that have been warned of
 	outage                              outage
-	untracked                           sync.Once
+	untracked, evicting                 sync.Once
 }
 
 // A limit lets one warning through, and then none for a while.
@@ -152,6 +152,13 @@ func (w *Warnings) Plain() {
 func (w *Warnings) Uncached(cause error) {
 	w.untracked.Do(func() {
 		w.logger.Warn("pycket: CacheFor is set, and sessions are not kept in memory: every read goes to Redis", "error", cause)
+	})
+}
+
+// MayEvict warns of a Redis that deletes sessions when it is full: users are signed out, and no operation fails.
+func (w *Warnings) MayEvict(policy string) {
+	w.evicting.Do(func() {
+		w.logger.Warn("pycket: redis may evict sessions when it reaches its maxmemory, which signs users out: set its maxmemory-policy to noeviction, and its maxmemory to what the sessions need", "maxmemory-policy", policy)
 	})
 }
 

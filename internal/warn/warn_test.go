@@ -88,11 +88,12 @@ func TestOnce(t *testing.T) {
 	for range 2 {
 		w.Plain()
 		w.Uncached(errors.New("no tracking"))
+		w.MayEvict("allkeys-lru")
 		w.Unbindable(reflect.TypeFor[int](), has)
 		w.Unbindable(reflect.TypeFor[string](), has)
 		w.Unbindable(reflect.TypeFor[bool](), func(reflect.Type) bool { return false })
 	}
-	if got := lines(); len(got) != 4 {
+	if got := lines(); len(got) != 5 {
 		t.Errorf("%d lines:\n%s", len(got), strings.Join(got, "\n"))
 	}
 }
