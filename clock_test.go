@@ -81,9 +81,10 @@ func TestRedisClockJumpsFar(t *testing.T) {
 			b.want([]outcome{{Value: "c"}, {Value: "ann"}}, "get:a", "user")
 			key := keyOf(idOf(t, b.cookie()))
 			wantLife(t, server, key, 24*time.Hour)
+			b.want([]outcome{{Value: "y"}, {}}, "take:x", "note:x:z")
 			server.SetClock(0)
 			if jump > 0 { // what began in the future has more time left than it should
-				b.want([]outcome{{Value: "c"}, {Value: "ann"}, {Value: "y"}}, "get:a", "user", "take:x")
+				b.want([]outcome{{Value: "c"}, {Value: "ann"}, {Value: "z"}}, "get:a", "user", "take:x")
 				wantLife(t, server, key, 24*time.Hour)
 			} else {
 				wantAnonymous(t, site, b.cookie())

@@ -1,11 +1,13 @@
 package pycket_test
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -145,20 +147,28 @@ func TestTakesWhileSlotMoves(t *testing.T) {
 	}
 }
 
-// When a master dies or hangs, its sessions are unavailable, within the timeout, until a replica has taken over;
+// When a master dies, hangs or vanishes, its sessions are unavailable, within the timeout, until a replica has taken over;
 // then they are there, with no restart. Those on other servers do not notice.
 func TestClusterFailover(t *testing.T) {
-	for name, signal := range map[string]syscall.Signal{"dies": syscall.SIGKILL, "hangs": syscall.SIGSTOP} {
-		t.Run(name, func(t *testing.T) { testFailover(t, signal) })
+	for name, signal := range map[string]syscall.Signal{"dies": syscall.SIGKILL, "hangs": syscall.SIGSTOP, "vanishes": syscall.SIGSTOP} {
+		t.Run(name, func(t *testing.T) { testFailover(t, signal, name == "vanishes") })
 	}
 }
 
-func testFailover(t *testing.T, signal syscall.Signal) {
+func testFailover(t *testing.T, signal syscall.Signal, vanishes bool) {
 	server := redistest.StartCluster(t, 3, 1)
 	s := settings(server)
 	s.Redis.Timeout = shortTimeout
-	site := newSite(t, s)
 	master := server.Nodes()[0]
+	var gone atomic.Bool
+	s.Redis.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if gone.Load() && address == master.Addr { // the packets are dropped
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+	site := newSite(t, s)
 	// on is a browser whose session is on the master, or elsewhere.
 	on := func(there bool) *browser {
 		for {
@@ -170,6 +180,7 @@ func testFailover(t *testing.T, signal syscall.Signal) {
 	}
 	onDead, elsewhere := on(true), on(false)
 	awaitReplicas(t, master, keyOf(idOf(t, onDead.cookie())), 1)
+	gone.Store(vanishes)
 	master.Signal(signal)
 	failures := 0
 	for took := false; !took; {

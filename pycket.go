@@ -184,8 +184,9 @@ func (a *App) Wrap(next http.Handler) http.Handler {
 
 // Ping checks that Redis can be used: that it answers, that sessions and notifications can be read, written and deleted
 // under Redis.Prefix, and that the user in Redis.URL has the rights for it; in a cluster, on every server that has slots.
-// If not, its error says why and what to do. With CacheFor, it also fails if Redis does not say what has changed. It takes
-// two round trips to each server, and a third the first time with CacheFor, and deletes the keys it makes.
+// If not, its error says why and what to do. With CacheFor, it also fails if Redis does not say what has changed. A Redis
+// that may evict sessions is worth a warning in the log, if the user has the right to INFO. Ping takes three round trips
+// to each server, and a fourth the first time with CacheFor, and deletes the keys it makes.
 func (a *App) Ping(ctx context.Context) (err error) {
 	c := a.call(ctx, stats.Ping)
 	defer c.end(&err)

@@ -138,7 +138,7 @@ func newWriters(site *site, n int) (writers []*writer) {
 // everyFailover reports whether all combinations are to be tried, which takes minutes.
 func everyFailover() bool { return os.Getenv("PYCKET_TEST_FAILOVERS") == "all" }
 
-// A master that dies, hangs or is cut off from the others is replaced. Sessions go on with the new one, and once
+// A master that dies, hangs, or is cut off from the others or from everybody without a word is replaced. Sessions go on with the new one, and once
 // the App has left the old, nothing is written there. What all replicas have is not lost.
 func TestSentinelFailover(t *testing.T) {
 	for _, test := range []struct {
@@ -149,6 +149,7 @@ func TestSentinelFailover(t *testing.T) {
 		{"killed", 0, false}, {"killed", 1, false}, {"killed", 2, true},
 		{"hangs", 0, true}, {"hangs", 1, false}, {"hangs", 2, false},
 		{"partitioned", 0, true}, {"partitioned", 1, false}, {"partitioned", 2, false},
+		{"vanishes", 0, true},
 	} {
 		if test.usual || everyFailover() {
 			t.Run(fmt.Sprintf("%s, WaitReplicas %d", test.kind, test.wait), func(t *testing.T) { testSentinelFailover(t, test.kind, test.wait) })
@@ -158,7 +159,7 @@ func TestSentinelFailover(t *testing.T) {
 
 func testSentinelFailover(t *testing.T, kind string, wait int) {
 	var group *redistest.Group
-	if kind == "partitioned" {
+	if kind == "partitioned" || kind == "vanishes" {
 		group = redistest.StartDivisible(t, "--min-replicas-to-write", "1", "--min-replicas-max-lag", "1")
 	} else {
 		group = redistest.StartGroup(t)
@@ -168,6 +169,9 @@ func testSentinelFailover(t *testing.T, kind string, wait int) {
 		allow(server, "restricted", rights("Sessions", "Users", "WaitReplicas"))
 	}
 	s := behind(group)
+	if kind == "vanishes" { // for the App, too, which goes by the network that is divided
+		s.Redis.Dial = nil
+	}
 	if kind == "hangs" {
 		s.CacheFor = time.Second // for which those rights are not enough
 	} else {
@@ -183,7 +187,7 @@ func testSentinelFailover(t *testing.T, kind string, wait int) {
 	}
 	writers := newWriters(site, 4)
 	awaitReplicas(t, old, "{any}", 2)
-	fail := map[string]func(){"killed": old.Kill, "hangs": old.Suspend, "partitioned": func() { group.Isolate(old) }}[kind]
+	fail := map[string]func(){"killed": old.Kill, "hangs": old.Suspend, "partitioned": func() { group.Isolate(old) }, "vanishes": func() { group.Isolate(old) }}[kind]
 	var written string
 	lost := failOver(t, writers, fail, func() bool {
 		if master := group.Master(); master == nil || master == old {

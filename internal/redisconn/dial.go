@@ -123,12 +123,32 @@ func checkMaster(c *conn, deadline time.Time) error {
 
 var errReplica = errors.New("the server is a replica, and the sentinels take it for the master")
 
-// open opens a connection. A dialer may ignore its context.
+// open opens a connection. A dialer of the application's that ignores its context is left behind, and what it opens
+// later is closed.
 func (t Target) open(ctx context.Context, network, address string) (net.Conn, error) {
-	if t.Dialer != nil {
-		return t.Dialer(ctx, network, address)
+	if t.Dialer == nil {
+		return new(net.Dialer).DialContext(ctx, network, address)
 	}
-	return new(net.Dialer).DialContext(ctx, network, address)
+	type result struct {
+		c   net.Conn
+		err error
+	}
+	opened := make(chan result, 1)
+	go func() {
+		c, err := t.Dialer(ctx, network, address)
+		opened <- result{c, err}
+	}()
+	select {
+	case r := <-opened:
+		return r.c, r.err
+	case <-ctx.Done():
+		go func() {
+			if r := <-opened; r.err == nil {
+				r.c.Close()
+			}
+		}()
+		return nil, ctx.Err()
+	}
 }
 
 // connect connects, with TLS if the target says so.

@@ -46,6 +46,8 @@ type Proxy struct {
 	again                                *repeat
 	random                               *rand.Rand // nil: no random cuts
 	rate                                 int        // 0: no limit
+	delay, trickle                       time.Duration
+	corrupt                              func(reply []byte) []byte // nil: nothing is changed
 	turn                                 chan struct{}
 }
 
@@ -212,8 +214,23 @@ func (p *Proxy) passReplies(l *link) {
 
 // passReply passes a reply on, at the rate that Narrow allows.
 func (p *Proxy) passReply(l *link, reply []byte) bool {
-	rate := p.count(&p.rate)
-	if rate == 0 {
+	p.mu.Lock()
+	rate, delay, trickle := p.rate, p.delay, p.trickle
+	if p.corrupt != nil {
+		reply = p.corrupt(reply)
+	}
+	p.mu.Unlock()
+	time.Sleep(delay)
+	switch {
+	case trickle > 0:
+		for part := range slices.Chunk(reply, 1) {
+			if !p.pass(l, l.client, &l.back, part) {
+				return false
+			}
+			time.Sleep(trickle)
+		}
+		return true
+	case rate == 0:
 		return p.pass(l, l.client, &l.back, reply)
 	}
 	for part := range slices.Chunk(reply, 8<<10) {
@@ -354,6 +371,15 @@ func (p *Proxy) Pass() { p.set(func() { p.hold, p.clog = false, false }) }
 
 // Narrow passes on rate bytes of replies a second, over all connections together.
 func (p *Proxy) Narrow(rate int) { p.set(func() { p.rate = rate }) }
+
+// Delay passes every reply on after a pause, 0 for none.
+func (p *Proxy) Delay(pause time.Duration) { p.set(func() { p.delay = pause }) }
+
+// Trickle passes replies on byte by byte, with a pause after each; 0 ends it.
+func (p *Proxy) Trickle(pause time.Duration) { p.set(func() { p.trickle = pause }) }
+
+// Corrupt passes on what change makes of each reply, until it is nil. Calls of change follow one another.
+func (p *Proxy) Corrupt(change func(reply []byte) []byte) { p.set(func() { p.corrupt = change }) }
 
 // Mute drops all further replies on the current connections, and breaks none.
 func (p *Proxy) Mute() {
