@@ -291,8 +291,10 @@ func (b *browser) order() order {
 		return order{"set", name, value}
 	case n < 42:
 		return order{"get", name, ""}
-	case n < 45:
+	case n < 44:
 		return order{"delete", name, ""}
+	case n < 47:
+		return order{"pop", name, ""}
 	case n < 55:
 		return order{"increment", "count", ""}
 	case n < 62:
@@ -354,7 +356,7 @@ func (b *browser) note(o order, a answer) {
 	switch o.Do {
 	case "get", "number", "pair":
 		s.do, s.value, s.known, s.early = "get", a.Value, true, a.stale
-	case "increment", "update", "take":
+	case "increment", "update", "take", "pop":
 		s.value, s.known = a.Value, a.known()
 	}
 	l.histories[o.Name] = append(l.histories[o.Name], s)
@@ -450,6 +452,9 @@ func (b *browser) end(ctx context.Context) {
 	var a answer
 	for deadline := time.Now().Add(time.Minute); ; b.rest(500 * time.Millisecond) {
 		a = b.ask(b.some(), o, cookie)
+		if a.Err == unavailable {
+			b.ledger.suspect(suspect{a.from, a.to, o.Do + " fails since Redis has no memory: " + a.Text, unlessFull, nil})
+		}
 		if a.known() || time.Now().After(deadline) {
 			break
 		}

@@ -39,7 +39,7 @@ func apply(value string, s step) (after string, ok bool) {
 		n, _ := strconv.Atoi(value)
 		after = strconv.Itoa(n + 1)
 		return after, !s.known || s.value == after
-	case "take":
+	case "take", "pop":
 		return "", !s.known || s.value == value
 	}
 	return value, !s.known || s.value == value

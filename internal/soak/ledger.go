@@ -95,6 +95,13 @@ var (
 	whileFull      = during(func(w *window) bool { return w.full })
 )
 
+// unlessFull excuses what has no other cause than that Redis has no memory.
+func unlessFull(l *ledger, from, to time.Time) bool {
+	return !slices.ContainsFunc(l.windows, func(w *window) bool {
+		return w.full && w.from.Before(from) && (w.to.IsZero() || w.to.After(to))
+	})
+}
+
 // duringFailover excuses what overlaps with a failover, also one that no fault has asked for.
 func duringFailover(l *ledger, from, to time.Time) bool {
 	if during(func(w *window) bool { return w.failover })(l, from, to) {

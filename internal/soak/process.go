@@ -198,6 +198,8 @@ func serve(app *pycket.App, w http.ResponseWriter, r *http.Request, o order) (re
 		}
 	case "delete":
 		err = s.Delete(o.Name)
+	case "pop":
+		re.Value, err = pycket.Pop(s, o.Name, "")
 	case "increment":
 		var sum int64
 		sum, err = s.Increment(o.Name, 1)
