@@ -491,7 +491,8 @@ func (m *SessionManager) Increment(name string, by int64) (sum int64, err error)
 // initial, of which change gets a copy made by the codec: initial may be shared by all visitors, and change may modify
 // what it gets. No change of another request is lost: if the value has changed meanwhile, change is called again with
 // the new one, so it must have no effect other than its result. If change returns an error, nothing is changed and
-// Update returns that error. On any error but [ErrNotReplicated], the value returned is initial.
+// Update returns that error. On any error but [ErrNotReplicated], the value returned is initial. RedisSettings.Timeout
+// bounds an Update as a whole, less the time that change takes.
 func Update[T any](s *SessionManager, name string, initial T, change func(T) (T, error)) (value T, err error) {
 	c := s.callOn(stats.Update, name)
 	defer c.end(&err)
@@ -499,6 +500,7 @@ func Update[T any](s *SessionManager, name string, initial T, change func(T) (T,
 }
 
 func update[T any](s *SessionManager, c *call, name string, initial T, change func(T) (T, error)) (T, error) {
+	c.since = time.Now()
 	for swapped := false; ; {
 		var value T
 		seen, plain, err := s.get(c, name, &value)
@@ -510,7 +512,9 @@ func update[T any](s *SessionManager, c *call, name string, initial T, change fu
 			err = s.request.app.decode(plain, &value)
 		}
 		if err == nil {
+			called := time.Now()
 			value, err = change(value)
+			c.since = c.since.Add(time.Since(called))
 		}
 		if err == nil {
 			swapped, err = s.swap(c, name, seen, value)

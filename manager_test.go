@@ -401,6 +401,32 @@ func TestUpdateTriesAgainWithInitial(t *testing.T) {
 	})
 }
 
+// An Update reads and writes within one timeout. What the function takes does not count.
+func TestUpdateTakesOneTimeout(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
+		proxy, s := proxied(t, server)
+		s.Redis.Timeout = time.Second
+		site := newSite(t, s)
+		b := site.browser()
+		b.must("set:other:1")
+		site.use(b, func(s *pycket.SessionManager) {
+			began := time.Now()
+			proxy.Hold()
+			time.AfterFunc(700*time.Millisecond, proxy.Pass)
+			_, err := pycket.Update(s, "n", 0, func(n int) (int, error) { proxy.Hold(); return n + 1, nil })
+			wantError(t, err, pycket.ErrUnavailable)
+			if took := time.Since(began); took > 1500*time.Millisecond {
+				t.Errorf("it takes %v, with a timeout of a second", took)
+			}
+			proxy.Pass()
+		})
+		site.use(b, func(s *pycket.SessionManager) {
+			_, err := pycket.Update(s, "m", 0, func(n int) (int, error) { time.Sleep(1100 * time.Millisecond); return n + 1, nil })
+			noError(t, err)
+		})
+	})
+}
+
 func wantCart(t *testing.T, got, want map[string]int) {
 	t.Helper()
 	if diff := cmp.Diff(want, got); diff != "" {

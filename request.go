@@ -178,6 +178,9 @@ func (q *request) begin(ctx context.Context, c *call) (operation, error) {
 	if c.began.IsZero() {
 		c.began = now
 	}
+	if !c.since.IsZero() {
+		now = c.since
+	}
 	op := operation{request: q, ctx: ctx, began: store.Began{At: now, Trips: &q.trips}}
 	err := ctx.Err()
 	if err == nil {

@@ -113,6 +113,7 @@ type call struct {
 	name  string // of the key
 	named bool
 	began time.Time    // zero before it does
+	since time.Time    // what the timeout of all its steps counts from; zero if each step has its own
 	trips *store.Trips // of steps that need no turn with the session; nil if there were none
 	cost  store.Cost
 }
