@@ -141,7 +141,7 @@ func (b *browser) ask(p *process, o order, other ...*http.Cookie) (a answer) {
 // judge judges what any answer must be.
 func (b *browser) judge(o order, a answer) {
 	suspect := func(e excuse, format string, args ...any) {
-		b.ledger.suspect(suspect{a.from, a.to, fmt.Sprintf(format, args...), e, nil})
+		b.ledger.suspect(suspect{a.from, a.to, fmt.Sprintf(format, args...), e, nil, false})
 	}
 	switch a.Err {
 	case "", gone, unreplicated:
@@ -237,7 +237,7 @@ func (b *browser) begin(ctx context.Context) bool {
 	l.confirmed = l.confirmed && a.confirmed()
 	b.wantDead(grave{before, l.owner, a.to, a.confirmed()}, "the id before the login")
 	if a := b.ask(b.some(), order{Do: "sessions", Value: b.user()}); a.Err == "" && !a.Current {
-		b.ledger.suspect(suspect{l.began, a.to, "the user's list lacks a session that was logged in", duringFailover, []string{"places on a user's list"}})
+		b.ledger.suspect(suspect{l.began, a.to, "the user's list lacks a session that was logged in", duringFailover, []string{"places on a user's list"}, false})
 	}
 	return ctx.Err() == nil
 }
@@ -412,7 +412,7 @@ func (b *browser) settle() {
 	}
 	for message, times := range l.taken {
 		if times > 1 {
-			b.ledger.suspect(suspect{l.began, now, fmt.Sprintf("the message %s is handed out %d times", message, times), duringFailover, []string{"takings of a message"}})
+			b.ledger.suspect(suspect{l.began, now, fmt.Sprintf("the message %s is handed out %d times", message, times), duringFailover, []string{"takings of a message"}, false})
 		}
 		if _, given := l.given[message]; !given {
 			b.ledger.violation("the message %s was never added", message)
@@ -420,7 +420,7 @@ func (b *browser) settle() {
 	}
 	for message, acknowledged := range l.given {
 		if acknowledged && l.taken[message] == 0 && drained && !l.obscure {
-			b.ledger.suspect(suspect{l.began, now, fmt.Sprintf("the message %s is lost", message), duringFailover, []string{"messages"}})
+			b.ledger.suspect(suspect{l.began, now, fmt.Sprintf("the message %s is lost", message), duringFailover, []string{"messages"}, false})
 		}
 	}
 }
@@ -444,7 +444,7 @@ func (b *browser) end(ctx context.Context) {
 		late.Go(func() {
 			a := b.ask(to, other, cookie)
 			if a.fresh() {
-				b.ledger.suspect(suspect{l.began, a.to, other.Do + " begins a session while another request ends the one before", either(duringFailover, whileFull), nil})
+				b.ledger.suspect(suspect{l.began, a.to, other.Do + " begins a session while another request ends the one before", either(duringFailover, whileFull), nil, false})
 			}
 			b.note(other, answer{result: a.result, from: a.from, to: a.to})
 		})
@@ -453,7 +453,7 @@ func (b *browser) end(ctx context.Context) {
 	for deadline := time.Now().Add(time.Minute); ; b.rest(500 * time.Millisecond) {
 		a = b.ask(b.some(), o, cookie)
 		if a.Err == unavailable {
-			b.ledger.suspect(suspect{a.from, a.to, o.Do + " fails since Redis has no memory: " + a.Text, unlessFull, nil})
+			b.ledger.suspect(suspect{a.from, a.to, o.Do + " fails since Redis has no memory: " + a.Text, unlessFull, nil, false})
 		}
 		if a.known() || time.Now().After(deadline) {
 			break
@@ -465,7 +465,7 @@ func (b *browser) end(ctx context.Context) {
 		b.ledger.violation("%s fails for a minute: %s", o.Do, a.Text)
 		return
 	case !a.ok():
-		b.ledger.suspect(suspect{l.began, a.to, o.Do + " returns " + a.Err, duringFailover, nil})
+		b.ledger.suspect(suspect{l.began, a.to, o.Do + " returns " + a.Err, duringFailover, nil, false})
 		return
 	}
 	g := grave{cookie, l.owner, a.to, a.confirmed()}
@@ -475,7 +475,7 @@ func (b *browser) end(ctx context.Context) {
 	if w.ok() && w.to.Sub(g.at) < 4*time.Second {
 		text := fmt.Sprintf("after %s, a write to the session succeeds", o.Do)
 		if w.fresh() {
-			b.ledger.suspect(suspect{l.began, w.to, text + " and begins another", either(duringFailover, whileFull), nil})
+			b.ledger.suspect(suspect{l.began, w.to, text + " and begins another", either(duringFailover, whileFull), nil, false})
 		} else {
 			b.suspectLoss(l.began, w.to, g.confirmed, "logouts and rotations", text)
 		}
@@ -499,7 +499,7 @@ func (b *browser) suspectLoss(from, to time.Time, confirmed bool, count, text st
 			innocent = nil
 		}
 	}
-	b.ledger.suspect(suspect{from, to, text, innocent, counts})
+	b.ledger.suspect(suspect{from, to, text, innocent, counts, confirmed})
 }
 
 // wantDead checks that an id opens nothing.

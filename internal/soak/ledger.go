@@ -33,6 +33,7 @@ type ledger struct {
 // A toll is what the faults of one kind have cost.
 type toll struct {
 	times, failed int
+	taken         int           // sessions and values, by failovers meanwhile, though a replica had confirmed them
 	longest       time.Duration // answer
 }
 
@@ -124,6 +125,7 @@ type suspect struct {
 	text     string
 	excuse   excuse
 	counts   []string // what is counted if it is excused
+	taken    bool     // and that a replica had confirmed it
 }
 
 // suspect notes a suspect.
@@ -157,6 +159,11 @@ func (l *ledger) judge(before time.Time) {
 		if s.excuse != nil && s.excuse(l, s.from, s.to) {
 			for _, count := range s.counts {
 				l.counts[count]++
+			}
+			for _, w := range l.windows {
+				if s.taken && w.failover && w.overlaps(s.from, s.to) {
+					l.faults[w.kind].taken++
+				}
 			}
 		} else {
 			l.violate(s.to, s.text)
@@ -239,10 +246,10 @@ func (l *ledger) summary(title string) bool {
 		fmt.Fprintf(l.out, ", %d too long to check", l.unchecked)
 	}
 	fmt.Fprintf(l.out, "\nfailovers:  %d; what they took: %s\n\n", len(l.failovers), list(l.counts))
-	fmt.Fprintf(l.out, "| fault | times | operations that failed | longest answer |\n| --- | --- | --- | --- |\n")
+	fmt.Fprintf(l.out, "| fault | times | operations that failed | confirmed, and lost | longest answer |\n| --- | --- | --- | --- | --- |\n")
 	for _, kind := range slices.Sorted(maps.Keys(l.faults)) {
 		t := l.faults[kind]
-		fmt.Fprintf(l.out, "| %s | %d | %d | %v |\n", kind, t.times, t.failed, t.longest.Round(time.Millisecond))
+		fmt.Fprintf(l.out, "| %s | %d | %d | %d | %v |\n", kind, t.times, t.failed, t.taken, t.longest.Round(time.Millisecond))
 	}
 	fmt.Fprintf(l.out, "\nviolations: %d\n", len(l.violations))
 	return len(l.violations) == 0
