@@ -497,7 +497,7 @@ func TestUnknownCommand(t *testing.T) {
 	inCluster.Redis.URL, inCluster.Redis.Cluster, inCluster.Redis.Timeout = "redis://ann:the%20PASSWORD@", []string{server.Addr}, time.Second
 	for _, s := range []pycket.Settings{s, inCluster} {
 		err := newApp(t, s).Ping(t.Context())
-		wantError(t, err, pycket.ErrUnavailable, "unknown command 'AUTH'")
+		wantError(t, err, pycket.ErrUnavailable, "unknown command", "AUTH")
 		if strings.Contains(fmt.Sprint(err), "PASSWORD") {
 			t.Errorf("%v repeats the password", err)
 		}

@@ -3,11 +3,18 @@ package pycket_test
 // What docs/operations.md says: the tests take from the page what it tells operators to do, and do it.
 
 import (
+	"bytes"
 	"errors"
+	"io/fs"
+	"net"
+	"net/http"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -15,12 +22,18 @@ import (
 	"github.com/pycket/pycket/internal/redistest"
 )
 
-// rights are those that docs/operations.md lists under names, as ACL SETUSER takes them.
-func rights(names ...string) (rules []string) {
+// operationsPage is the text of docs/operations.md.
+func operationsPage() []byte {
 	page, err := os.ReadFile("docs/operations.md")
 	if err != nil {
 		panic(err)
 	}
+	return page
+}
+
+// rights are those that the page lists under names, as ACL SETUSER takes them.
+func rights(names ...string) (rules []string) {
+	page := operationsPage()
 	for _, name := range names {
 		m := regexp.MustCompile(`(?m)^\*\*` + name + `\*\*[^\n]*\n(?:[^\n]+\n)*\n    ACL SETUSER \S+ (.*)$`).FindSubmatch(page)
 		if m == nil {
@@ -31,8 +44,8 @@ func rights(names ...string) (rules []string) {
 	return rules
 }
 
-// beginRestricted makes all tests use Redis as a user with the documented rights, if PYCKET_TEST_ACL is set. One prefix of
-// the keys is documented, and tests have others.
+// beginRestricted makes all tests use Redis as a user with the documented rights, if PYCKET_TEST_ACL is set. One prefix
+// of the keys is documented, and tests have others.
 func beginRestricted() {
 	if os.Getenv("PYCKET_TEST_ACL") == "" {
 		return
@@ -104,7 +117,7 @@ func TestRights(t *testing.T) {
 			case strings.HasPrefix(command, "eval"):
 				word = "'" + command + "'"
 			case command == "cluster|slots": // it is asked for the layout once
-				app, word = newApp(t, s), "'"+command+"'"
+				app, word = newApp(t, s), "'cluster" // of which older servers name no subcommand
 			}
 			refused(t, server, app, "Redis.URL", "ACL SETUSER", word, "docs/operations.md")
 		})
@@ -176,5 +189,173 @@ func TestSentinelRights(t *testing.T) {
 	wantError(t, err, pycket.ErrNotReplicated, "NOPERM", "'wait'", "docs/operations.md")
 	if !errors.Is(err, pycket.ErrMisconfigured) {
 		t.Errorf("%v is not ErrMisconfigured", err)
+	}
+}
+
+// A redis-server takes the lines that are to be put into its configuration, and a sentinel those that are to be put into
+// its own.
+func TestDocumentedConfiguration(t *testing.T) {
+	blocks := regexp.MustCompile(`(?m)^    # (redis|sentinel)\.conf\n((?:    .+\n)+)`).FindAllSubmatch(operationsPage(), -1)
+	if len(blocks) < 4 {
+		t.Fatalf("%d blocks", len(blocks))
+	}
+	for _, block := range blocks {
+		lines := strings.Split(strings.TrimSpace(string(block[2])), "\n")
+		if string(block[1]) == "redis" {
+			var args []string
+			for _, line := range lines {
+				words := strings.Fields(line)
+				args = append(append(args, "--"+words[0]), words[1:]...)
+			}
+			server := redistest.Start(t, args...)
+			if strings.Contains(string(block[2]), "cluster-enabled") { // and has no slots
+				continue
+			}
+			err := newApp(t, settings(server)).Ping(t.Context())
+			if strings.Contains(string(block[2]), "min-replicas") { // and has no replicas
+				wantError(t, err, pycket.ErrUnavailable, "NOREPLICAS")
+			} else {
+				noError(t, err)
+			}
+			continue
+		}
+		group := redistest.StartGroup(t)
+		for _, line := range lines[1:] { // the first names the master
+			words := strings.Fields(line) // sentinel <option> <master> <value>
+			group.DoSentinels(t, "SENTINEL", "SET", group.Name, words[1], words[3])
+		}
+	}
+}
+
+// Every word of the page's last section that an error or a line of the log is known by is in the source, or is said by
+// the network.
+func TestDocumentedWords(t *testing.T) {
+	var source strings.Builder
+	require(t, filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && (strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_test.go") || strings.HasSuffix(path, ".lua")) {
+			var text []byte
+			text, err = os.ReadFile(path)
+			source.Write(text)
+		}
+		return err
+	}))
+	_, section, found := strings.Cut(string(operationsPage()), "## What to do when\n")
+	rows := regexp.MustCompile(`(?m)^\| ([^|]*) \|`).FindAllStringSubmatch(section, -1)
+	if !found || len(rows) < 20 {
+		t.Fatalf("%d rows", len(rows))
+	}
+	elsewhere := []string{"connection refused", "no such host", "i/o timeout"}
+	for _, row := range rows {
+		for _, words := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(row[1], -1) {
+			said := strings.TrimPrefix(words[1], "pycket: ")
+			if !strings.Contains(source.String(), said) && !slices.Contains(elsewhere, said) {
+				t.Errorf("nothing says %q", words[1])
+			}
+		}
+	}
+}
+
+// The page's program says that it is ready while Redis can be used, and when it is told to end, requests under way end
+// first and can use Redis.
+func TestDocumentedProgram(t *testing.T) {
+	_, rest, _ := strings.Cut(string(operationsPage()), "```go\npackage main")
+	source, _, found := strings.Cut(rest, "```")
+	if !found {
+		t.Fatal("the page has no program")
+	}
+	dir, err := os.MkdirTemp(".", "operations-example-") // in the module, so that it finds the package
+	require(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	require(t, os.WriteFile(filepath.Join(dir, "main.go"), []byte("package main"+source), 0o600))
+	binary := filepath.Join(t.TempDir(), "example")
+	if out, err := exec.Command("go", "build", "-o", binary, "./"+dir).CombinedOutput(); err != nil {
+		t.Fatalf("it does not compile: %v\n%s", err, out)
+	}
+
+	server := redistest.Start(t)
+	proxy := redistest.NewProxy(t, server)
+	address, b := startProgram(t, binary, proxy.URL())
+	if a := b.get("/ready"); a.status != http.StatusOK {
+		t.Errorf("ready: %d", a.status)
+	}
+	server.Do(0, "CONFIG", "SET", "maxmemory", 1)
+	if a := b.get("/ready"); a.status != http.StatusServiceUnavailable {
+		t.Errorf("ready, and Redis is full: %d", a.status)
+	}
+	server.Do(0, "CONFIG", "SET", "maxmemory", 0)
+	equal(t, "the first visit", "Visit 1.\n", b.get("/").body)
+
+	proxy.Hold() // what Redis answers
+	answered := make(chan answer)
+	go func() {
+		a, err := b.send(b.request("/"))
+		if err != nil {
+			t.Error(err)
+		}
+		answered <- a
+	}()
+	proxy.AwaitCommands(1)
+	require(t, address.Signal(syscall.SIGTERM))
+	for tries := 0; ; tries++ { // until it listens no more
+		if _, err := newBrowser(t, b.base.String()).send(b.request("/ready")); err != nil {
+			break
+		}
+		if tries == 1000 {
+			t.Fatal("it goes on listening")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	proxy.Pass()
+	equal(t, "a visit while it ends", "Visit 2.\n", (<-answered).body)
+	state, err := address.Wait()
+	if err != nil || !state.Success() {
+		t.Errorf("it ends with %v, %v", state, err)
+	}
+}
+
+// startProgram starts a program with the environment variables SECRET, REDIS_URL and ADDR, and waits until it listens.
+func startProgram(t *testing.T, binary, redisURL string) (*os.Process, *browser) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require(t, err)
+	address := listener.Addr().String()
+	listener.Close()
+	program := exec.Command(binary)
+	program.Env = append(os.Environ(), "SECRET="+secret, "REDIS_URL="+redisURL, "ADDR="+address)
+	program.Stderr = heard.beside(new(bytes.Buffer))
+	require(t, program.Start())
+	t.Cleanup(func() { program.Process.Kill() })
+	for range 1000 {
+		if c, err := net.Dial("tcp", address); err == nil {
+			c.Close()
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return program.Process, newBrowser(t, "http://"+address)
+}
+
+// While the secret is changed as the page says, processes of two steps run side by side, and each reads what the other
+// has signed.
+func TestDocumentedRotation(t *testing.T) {
+	old, fresh := secret, otherSecret
+	known := []string{old, fresh}   // 1. every process knows the new secret
+	signing := []string{fresh, old} // 2. it signs
+	alone := []string{fresh}        // 3. the old one is gone
+	server := redistest.Start(t)
+	sites := []*site{}
+	for _, secrets := range [][]string{{old}, known, signing, alone} {
+		s := settings(server)
+		s.Secrets = secrets
+		sites = append(sites, newSite(t, s))
+	}
+	for i, site := range sites[:len(sites)-1] {
+		before, after := site.browser(), sites[i+1].browser()
+		before.must("login:ann", "set:a:b")
+		after.must("login:ann", "set:a:b")
+		if i < 2 { // before the old one is gone
+			equal(t, "signed before", []any{"b"}, sites[i+1].receive(before).must("get:a"))
+		}
+		equal(t, "signed after", []any{"b"}, site.receive(after).must("get:a"))
 	}
 }

@@ -55,7 +55,7 @@ func startGroup(t testing.TB, divisible bool, args []string) *Group {
 		}
 		if len(g.announced) > 0 {
 			host, port, _ := net.SplitHostPort(g.announced[0])
-			own = append(own, "--replicaof", host+" "+port)
+			own = append(own, "--replicaof", host, port)
 		}
 		server := Start(t, own...)
 		g.Servers = append(g.Servers, server)

@@ -27,6 +27,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -46,6 +47,16 @@ func program() string { return cmp.Or(os.Getenv("PYCKET_TEST_SERVER"), "redis-se
 func Installed() bool {
 	_, err := exec.LookPath(program())
 	return err == nil
+}
+
+// Debuggable returns the arguments with which a redis-server takes the command DEBUG. One older than 7.0 always does, and
+// doesn't know them.
+func Debuggable() []string {
+	version, _ := exec.Command(program(), "--version").Output() // #nosec G204 G702 -- whoever runs the tests chooses it
+	if regexp.MustCompile(`v=[0-6]\.`).Match(version) {
+		return nil
+	}
+	return []string{"--enable-debug-command", "yes"}
 }
 
 // Require skips the test if a program is not installed, and says which Debian package has it. If the
