@@ -77,10 +77,14 @@ func TestRedisClockJumpsFar(t *testing.T) {
 			if jump > 0 {
 				wantAnonymous(t, site, old)
 			}
+			b = site.browser() // at 1970, the old session is still there
 			b.must("login:ann", "set:a:c", "note:x:y")
 			b.want([]outcome{{Value: "c"}, {Value: "ann"}}, "get:a", "user")
 			key := keyOf(idOf(t, b.cookie()))
 			wantLife(t, server, key, 24*time.Hour)
+			if record := server.Hash(0, key)["pycket:id"]; jump < 0 && !strings.HasPrefix(record[22:], "000000360") {
+				t.Errorf("the record says it was created at %.13s", record[22:])
+			}
 			b.want([]outcome{{Value: "y"}, {}}, "take:x", "note:x:z")
 			server.SetClock(0)
 			if jump > 0 { // what began in the future has more time left than it should
