@@ -39,11 +39,7 @@ func (w *response) commit() (cookie bool) {
 	}
 	q := w.request
 	c := call{app: q.app, ctx: q.Context, kind: stats.Cookie, began: time.Now()}
-	defer func() {
-		if c.cost.RoundTrips > 0 {
-			c.count(nil)
-		}
-	}()
+	defer c.renewed()
 	op := operation{request: q, ctx: q.Context, began: store.Began{At: c.began, Trips: &q.trips}}
 	q.lock.Lock()
 	defer op.end(&c)

@@ -194,6 +194,13 @@ func (c *call) count(err error) {
 	}
 }
 
+// renewed ends the call of a cookie's renewal, which has asked Redis nothing if none was due.
+func (c *call) renewed() {
+	if c.cost.RoundTrips > 0 {
+		c.count(nil)
+	}
+}
+
 // outcomeOf returns how an operation that returned err has ended.
 func outcomeOf(err error) stats.Outcome {
 	if err == nil {

@@ -2,7 +2,7 @@ package redisconn
 
 import "sync"
 
-// Trips count what an operation costs. All methods may be called on nil, which counts nothing.
+// Trips count what an operation costs.
 type Trips struct {
 	mu   sync.Mutex // an operation may ask several servers at once
 	cost Cost
@@ -15,10 +15,8 @@ type Cost struct {
 	Server     string // the address of the server that was asked last
 }
 
-// Take returns the cost, and begins anew.
+// Take returns the cost of an operation that has ended, and begins anew.
 func (t *Trips) Take() Cost {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	cost := t.cost
 	t.cost = Cost{}
 	return cost
