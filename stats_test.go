@@ -87,7 +87,7 @@ func TestEveryOperationIsObserved(t *testing.T) {
 			"delete: ok, 1 trips", "add: ok, 1 trips", "drain: ok, 1 trips", "rotate: ok, 1 trips",
 			"has: ok, 1 trips", "keys: ok, 0 trips", "login: ok, 1 trips", "user: ok, 1 trips", "authentication time: ok, 0 trips", "set user: ok, 1 trips",
 			"remember: ok, 1 trips", "remembered: ok, 0 trips", "cookie: ok, 1 trips",
-			"sessions: ok, 2 trips", "revoke user: ok, 2 trips", "revoke: ok, 1 trips", "ping: ok, 2 trips", "destroy: ok, 1 trips",
+			"sessions: ok, 2 trips", "revoke user: ok, 2 trips", "revoke: ok, 1 trips", "ping: ok, 3 trips", "destroy: ok, 1 trips",
 		}
 		equal(t, "operations", want, told(got))
 		trips, figures := 0, map[string]uint64{}
