@@ -7,9 +7,10 @@ import (
 
 func init() { backdoor.Open = func(app any) backdoor.App { return app.(*App).opened() } }
 
-// opened lets package pyckettest in.
+// opened lets package pyckettest and the command in.
 func (a *App) opened() backdoor.App {
 	return backdoor.App{
+		Store:  a.store,
 		Signer: &a.cookies.signer,
 		Decode: func(kind byte, handle, name string, stored []byte, into any) error {
 			op := operation{request: &request{app: a, id: &store.ID{Handle: handle}}}

@@ -286,7 +286,7 @@ func (a *App) Revoke(ctx context.Context, handle string) (err error) {
 	if !store.IsHandle(handle) {
 		return errHandle
 	}
-	if err = a.store.Revoke(ctx, c.start(), handle); err == nil {
+	if _, err = a.store.Revoke(ctx, c.start(), handle); err == nil {
 		a.warnings.Revoked(ctx)
 	}
 	return err

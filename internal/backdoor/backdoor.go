@@ -1,4 +1,5 @@
-// Package backdoor lets package pyckettest into an App, where the API doesn't. Nothing else uses it.
+// Package backdoor lets package pyckettest and the command cmd/pycket into an App, where the API doesn't. Nothing else
+// uses it.
 package backdoor
 
 import (
@@ -6,8 +7,9 @@ import (
 	"github.com/pycket/pycket/internal/store"
 )
 
-// An App is what a test may reach in a pycket.App.
+// An App is what a test or an operator may reach in a pycket.App.
 type App struct {
+	Store  *store.Store
 	Signer *signed.Signer[*store.ID] // of its cookies
 
 	// Decode reads a value as it is stored in a session: kind 's', a notification: 'n', or a message: 'm', without a name.

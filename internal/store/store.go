@@ -55,6 +55,7 @@ type Store struct {
 	add, drain                        *redisconn.Script
 	revoke, list, members             *redisconn.Script
 	enlist, prune, probe              *redisconn.Script
+	show, sweep                       *redisconn.Script // for operators
 
 	files map[string]string // of each script, by its hash
 
@@ -135,6 +136,8 @@ func New(client redisconn.Client, c Config) *Store {
 		{&s.enlist, true, "prelude enlist place places"},
 		{&s.prune, true, "prelude prune"},
 		{&s.probe, true, "prelude ping"},
+		{&s.show, true, "prelude remove end show"},
+		{&s.sweep, true, "sweep"},
 	} {
 		var source strings.Builder
 		for file := range strings.FieldsSeq(load.files) {

@@ -289,11 +289,11 @@ func (s *Store) look(ctx context.Context, began Began, user string, handles []st
 	return members, err
 }
 
-// Revoke ends a session by its handle.
-func (s *Store) Revoke(ctx context.Context, began Began, handle string) error {
+// Revoke ends a session by its handle, and reports whether it was alive.
+func (s *Store) Revoke(ctx context.Context, began Began, handle string) (ended bool, err error) {
 	c := s.revoke.On(1, s.key(handle))
 	c.String("")
 	c.Replicate(s.config.WaitReplicas)
 	_, o, err := s.run(ctx, began, c)
-	return cmp.Or(err, o.Unconfirmed)
+	return o.State == Alive, cmp.Or(err, o.Unconfirmed)
 }
