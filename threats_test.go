@@ -1504,6 +1504,22 @@ func TestThreatTokenInURL(t *testing.T) {
 func TestThreatsAreDocumented(t *testing.T) {
 	page, err := os.ReadFile("docs/security.md")
 	require(t, err)
+	tests := namesOfTests(t)
+	for name := range tests {
+		if strings.HasPrefix(name, "TestThreat") && name != "TestThreatsAreDocumented" && !bytes.Contains(page, []byte("`"+name+"`")) {
+			t.Errorf("docs/security.md does not name %s", name)
+		}
+	}
+	for _, name := range regexp.MustCompile("`Test[A-Za-z]+`").FindAllString(string(page), -1) {
+		if !tests[strings.Trim(name, "`")] {
+			t.Errorf("docs/security.md names %s, which is not there", name)
+		}
+	}
+}
+
+// namesOfTests returns the names of all tests.
+func namesOfTests(t *testing.T) map[string]bool {
+	t.Helper()
 	files, err := filepath.Glob("*_test.go")
 	require(t, err)
 	inner, err := filepath.Glob("internal/*/*_test.go")
@@ -1518,14 +1534,5 @@ func TestThreatsAreDocumented(t *testing.T) {
 			}
 		}
 	}
-	for name := range tests {
-		if strings.HasPrefix(name, "TestThreat") && name != "TestThreatsAreDocumented" && !bytes.Contains(page, []byte("`"+name+"`")) {
-			t.Errorf("docs/security.md does not name %s", name)
-		}
-	}
-	for _, name := range regexp.MustCompile("`Test[A-Za-z]+`").FindAllString(string(page), -1) {
-		if !tests[strings.Trim(name, "`")] {
-			t.Errorf("docs/security.md names %s, which is not there", name)
-		}
-	}
+	return tests
 }
