@@ -2,6 +2,7 @@ package pycket_test
 
 import (
 	"errors"
+	"net"
 	"testing"
 
 	"github.com/pycket/pycket"
@@ -47,6 +48,36 @@ func TestNotReplicated(t *testing.T) {
 		equal(t, "sessions ended", 1, n)
 		equal(t, "sessions left", 0, len(list(t, site, "ann")))
 	})
+}
+
+// RevokeUser believes a list only if a replica confirms that it is the master's: a master that was replaced, and does not
+// know, may have none. A full Redis confirms nothing, and ends sessions all the same.
+func TestRevokeUserAsksTheMaster(t *testing.T) {
+	server := redistest.Start(t)
+	host, port, _ := net.SplitHostPort(server.Addr)
+	replica := redistest.Start(t, "--replicaof", host+" "+port)
+	s := settings(server)
+	s.Redis.WaitReplicas = 1
+	site := newSite(t, s)
+	awaitReplicas(t, server, "{any}", 1)
+	revoke := func(user string) error {
+		_, err := site.app.RevokeUser(t.Context(), user)
+		return err
+	}
+	b := site.browser()
+	b.must("login:ann")
+	noError(t, revoke("ann"))
+	b.want([]outcome{{Value: ""}}, "user")
+	noError(t, revoke("nobody"))
+	equal(t, "lists", 0, len(server.Do(0, "KEYS", "pycket:u:*").([]any)))
+	full := site.browser()
+	full.must("login:bob")
+	server.Do(0, "CONFIG", "SET", "maxmemory", "1")
+	noError(t, revoke("bob"))
+	full.want([]outcome{{Value: ""}}, "user")
+	server.Do(0, "CONFIG", "SET", "maxmemory", "0")
+	replica.Kill()
+	unreplicated(t, revoke("nobody"))
 }
 
 func testNotReplicated(t *testing.T, site *site) {

@@ -43,6 +43,9 @@ type grave struct {
 // slack is how much later than the timeout an answer may be, on a machine that has much to do.
 const slack = time.Second
 
+// settling is how long a master that was replaced, and does not know, may go on answering.
+const settling = 3 * time.Second
+
 // A browser has a jar of cookies and goes through one session after another.
 type browser struct {
 	*crowd
@@ -257,6 +260,10 @@ func (l *life) end() {
 // lose notes that the session is not what it should be, and ends its life. Only a failover may do that.
 func (b *browser) lose(a answer, what string) {
 	l := b.life
+	if !a.fresh() && b.stillThere() {
+		b.ledger.suspect(suspect{l.began, a.to, "the session " + l.owner + " is there, and " + what, duringFailover, []string{replacedMaster}, false})
+		return
+	}
 	l.mu.Lock()
 	before := l.lost
 	l.over, l.lost = true, true
@@ -264,7 +271,22 @@ func (b *browser) lose(a answer, what string) {
 	if before {
 		return
 	}
-	b.suspectLoss(l.began, a.to, l.confirmed, "sessions", fmt.Sprintf("the session %s is lost: %s", l.owner, what))
+	b.suspectLoss(l.began, a.to, l.confirmed && a.Err != unreplicated, "sessions", fmt.Sprintf("the session %s is lost: %s", l.owner, what))
+}
+
+// replacedMaster is what is counted if a later answer shows that an earlier one was old.
+const replacedMaster = "answers of a master that had been replaced"
+
+// stillThere reports whether the session is what it should be when every server knows who is the master.
+func (b *browser) stillThere() bool {
+	time.Sleep(settling)
+	for range 5 {
+		if a := b.ask(b.processes[0], reads["r0"]); a.Err == "" {
+			return a.Owner == b.life.owner
+		}
+		time.Sleep(time.Second)
+	}
+	return false
 }
 
 // round sends up to three orders at once.
@@ -327,16 +349,16 @@ func (b *browser) note(o order, a answer) {
 			b.ledger.violation("%s returns another's data: %s for %s", o.Do, value, l.owner)
 		}
 	}
-	reads := o.Do == "get" || o.Do == "number" || o.Do == "pair"
+	isRead := o == reads[o.Name]
 	switch {
 	case a.fresh():
 		b.lose(a, o.Do+" begins another")
 	case a.Err == gone && !l.ending:
 		b.lose(a, o.Do+" returns ErrGone")
-	case reads && a.Err == "" && a.Owner == "" && !l.ending:
+	case isRead && a.Err == "" && a.Owner == "" && !l.ending:
 		b.lose(a, o.Do+" finds none")
 	}
-	if a.Err == gone || !a.ok() && a.known() || reads && a.Err != "" || l.ending && reads && a.Owner == "" {
+	if a.Err == gone || !a.ok() && a.known() || isRead && (a.Err != "" || a.Owner == "") {
 		return // nothing was changed or seen
 	}
 	l.mu.Lock()
@@ -379,11 +401,16 @@ func (b *browser) rotate() {
 	}
 }
 
+// reads are orders that read a value and leave it there.
+var reads = map[string]order{
+	"r0": {"get", "r0", ""}, "r1": {"get", "r1", ""}, "r2": {"get", "r2", ""}, "count": {"number", "count", ""}, p: {"pair", p, ""},
+}
+
 // settle reads all values of the session a last time, and checks its histories.
 func (b *browser) settle() {
 	l := b.life
 	drained := false
-	for _, last := range []order{{"get", "r0", ""}, {"get", "r1", ""}, {"get", "r2", ""}, {"number", "count", ""}, {"pair", p, ""}, {"take", "n0", ""}, {"take", "n1", ""}, {"drain", "", ""}} {
+	for _, last := range []order{reads["r0"], reads["r1"], reads["r2"], reads["count"], reads[p], {"take", "n0", ""}, {"take", "n1", ""}, {"drain", "", ""}} {
 		for tries := 0; tries < 10 && !l.isOver(); tries++ {
 			a := b.ask(b.uncached(), last)
 			b.note(last, a)
@@ -408,7 +435,13 @@ func (b *browser) settle() {
 		if verdict != porcupine.Illegal {
 			continue
 		}
-		b.suspectLoss(l.began, now, h.lost(), "values", fmt.Sprintf("the history of %s of %s is impossible:%s", name, l.owner, h))
+		lost := h.lost()
+		if again, ok := reads[name]; ok && lost {
+			time.Sleep(settling)
+			b.note(again, b.ask(b.processes[0], again))
+			lost = l.histories[name].lost()
+		}
+		b.suspectLoss(l.began, now, lost, "values", fmt.Sprintf("the history of %s of %s is impossible:%s", name, l.owner, h))
 	}
 	for message, times := range l.taken {
 		if times > 1 {
@@ -504,8 +537,13 @@ func (b *browser) suspectLoss(from, to time.Time, confirmed bool, count, text st
 
 // wantDead checks that an id opens nothing.
 func (b *browser) wantDead(g grave, what string) {
-	a := b.ask(b.uncached(), order{"get", "r0", ""}, g.cookie)
+	a := b.ask(b.uncached(), reads["r0"], g.cookie)
 	if a.Err == "" && a.Owner != "" {
+		time.Sleep(settling)
+		if later := b.ask(b.uncached(), reads["r0"], g.cookie); later.Err == "" && later.Owner == "" {
+			b.ledger.suspect(suspect{b.life.began, a.to, what + " has opened the session of " + a.Owner, duringFailover, []string{replacedMaster}, false})
+			return
+		}
 		b.suspectLoss(b.life.began, a.to, g.confirmed, "logouts and rotations", what+" opens the session of "+a.Owner)
 	}
 }
@@ -521,7 +559,7 @@ func (b *browser) visitGrave() {
 	if g.cookie == nil || time.Since(g.at) < 2*b.stale {
 		return
 	}
-	a := b.ask(b.some(), order{"get", "r0", ""}, g.cookie)
+	a := b.ask(b.some(), reads["r0"], g.cookie)
 	if a.Err == "" && a.Owner != "" {
 		b.suspectLoss(g.at.Add(-time.Minute), a.to, g.confirmed, "logouts and rotations", "the session "+g.owner+" was ended and is alive again")
 	}

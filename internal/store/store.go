@@ -97,6 +97,7 @@ func New(client redisconn.Client, c Config) *Store {
 		"SESSION": luaString(c.Prefix + "s:"), "NOTES": luaString(c.Prefix + "n:"), "MESSAGES": luaString(c.Prefix + "m:"), "LIST": luaString(c.Prefix + "u:"),
 		"DB": strconv.Itoa(c.Sessions), "NDB": strconv.Itoa(c.Notifications), "CLUSTER": strconv.FormatBool(c.Cluster),
 		"IDLE": millis(c.Idle), "LONGEST": millis(LongestIdle), "ABSOLUTE": millis(s.absolute()), "LATE": millis(Late), "GRACE": millis(Late + 2*c.Timeout),
+		"WAITS":    strconv.FormatBool(c.WaitReplicas > 0),
 		"MAXBYTES": strconv.Itoa(c.MaxSessionBytes), "MAXSESSIONS": strconv.Itoa(c.MaxSessionsPerUser),
 		"OK": code(codeOK), "EXPIRED": code(codeExpired), "TAKEN": code(codeTaken), "TOOLARGE": code(codeTooLarge), "NOTNUMBER": code(codeNotNumber), "LATER": code(codeLater),
 	}

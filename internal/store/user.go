@@ -196,10 +196,14 @@ func (s *Store) Members(ctx context.Context, began Began, user string, end bool,
 		c := s.list.On(2, s.listKey(listHash(user)))
 		c.String(from)
 		c.Flag(end)
-		r, _, failure := s.run(ctx, began, c)
+		if end { // a master that was replaced may have an old list, or none
+			c.Replicate(s.config.WaitReplicas)
+		}
+		r, o, failure := s.run(ctx, began, c)
 		if failure != nil {
 			return members, failure
 		}
+		err = cmp.Or(err, o.Unconfirmed)
 		items, _ := r.List()
 		more := items.TrimMark('M')
 		items.TrimMark('E')

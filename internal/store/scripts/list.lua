@@ -1,7 +1,12 @@
 -- Reads a user's list, a thousand handles at a time. Runs, alone.
 -- in: KEYS[1]: the list; ARGV[1]: the score to begin with; ARGV[2]: '1' if they are to be ended
 -- returns: handles, then the last score, 'M' if there may be more or 'E' if not, and ARGV[1]
-if ARGV[2] == '1' then redis.call('ZREM', KEYS[1], '') end -- a replica, which may be behind, refuses this
+if ARGV[2] == '1' then
+  -- A replica, which may be behind, refuses to write. A master that was replaced, and does not know, finds no replica to
+  -- confirm it; a full one writes nothing.
+  if WAITS then redis.pcall('ZADD', KEYS[1], 0, '') end
+  redis.call('ZREM', KEYS[1], '')
+end
 local found = redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], '+inf', 'WITHSCORES', 'LIMIT', 0, 1000)
 local out = {}
 for i = 1, #found, 2 do out[#out + 1] = found[i] end
