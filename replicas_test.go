@@ -27,7 +27,7 @@ func unsureOf(value any) outcome { return outcome{Value: value, Err: "ErrNotRepl
 func TestNotReplicated(t *testing.T) {
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) { // which has no replicas
 		s := settings(server)
-		s.Redis.WaitReplicas, s.Redis.Timeout, s.MaxSessionsPerUser = 1, shortTimeout, 5
+		s.Redis.WaitReplicas, s.Redis.Timeout, s.MaxSessionsPerUser = 1, 3*shortTimeout, 5
 		site := newSite(t, s)
 		wantError(t, site.app.Ping(t.Context()), pycket.ErrNotReplicated, "ping", "0 of 1", "Redis.WaitReplicas")
 		if server.Embedded() { // there it does not take time

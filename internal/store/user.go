@@ -196,10 +196,14 @@ func (s *Store) Members(ctx context.Context, began Began, user string, end bool,
 		c := s.list.On(2, s.listKey(listHash(user)))
 		c.String(from)
 		c.Flag(end)
-		if end { // a master that was replaced may have an old list, or none
+		asked := began
+		if end && s.config.WaitReplicas > 0 {
+			// A master that was replaced may have an old list, or none: a replica must confirm it. That takes half of the
+			// time, so that sessions end even if none does.
 			c.Replicate(s.config.WaitReplicas)
+			asked.At = asked.At.Add(-s.config.Timeout / 2)
 		}
-		r, o, failure := s.run(ctx, began, c)
+		r, o, failure := s.run(ctx, asked, c)
 		if failure != nil {
 			return members, failure
 		}
