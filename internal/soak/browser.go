@@ -78,7 +78,7 @@ func newBrowser(c *crowd, number int, seed uint64) *browser {
 	return &browser{
 		crowd: c, number: number,
 		client: &http.Client{Jar: jar, Transport: transport, Timeout: 10 * c.timeout},
-		random: rand.New(rand.NewPCG(seed, uint64(number))), // #nosec G404 -- it is to be repeatable
+		random: rand.New(rand.NewPCG(seed, uint64(number))), // #nosec G404 G115 -- it is to be repeatable
 	}
 }
 
@@ -279,14 +279,20 @@ const replacedMaster = "answers of a master that had been replaced"
 
 // stillThere reports whether the session is what it should be when every server knows who is the master.
 func (b *browser) stillThere() bool {
+	a := b.later()
+	return a.Err == "" && a.Owner == b.life.owner
+}
+
+// later reads a session, with the cookies of the jar or with one other, when every server knows who is the master.
+func (b *browser) later(other ...*http.Cookie) (a answer) {
 	time.Sleep(settling)
-	for range 5 {
-		if a := b.ask(b.processes[0], reads["r0"]); a.Err == "" {
-			return a.Owner == b.life.owner
+	for range 10 {
+		if a = b.ask(b.processes[0], reads["r0"], other...); a.known() {
+			return a
 		}
 		time.Sleep(time.Second)
 	}
-	return false
+	return a
 }
 
 // round sends up to three orders at once.
@@ -539,8 +545,7 @@ func (b *browser) suspectLoss(from, to time.Time, confirmed bool, count, text st
 func (b *browser) wantDead(g grave, what string) {
 	a := b.ask(b.uncached(), reads["r0"], g.cookie)
 	if a.Err == "" && a.Owner != "" {
-		time.Sleep(settling)
-		if later := b.ask(b.uncached(), reads["r0"], g.cookie); later.Err == "" && later.Owner == "" {
+		if later := b.later(g.cookie); later.Err == "" && later.Owner == "" {
 			b.ledger.suspect(suspect{b.life.began, a.to, what + " has opened the session of " + a.Owner, duringFailover, []string{replacedMaster}, false})
 			return
 		}
