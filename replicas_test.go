@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/pycket/pycket"
 	"github.com/pycket/pycket/internal/redistest"
@@ -78,6 +79,38 @@ func TestRevokeUserAsksTheMaster(t *testing.T) {
 	server.Do(0, "CONFIG", "SET", "maxmemory", "0")
 	replica.Kill()
 	unreplicated(t, revoke("nobody"))
+}
+
+// In a cluster, RevokeUser believes that a session has ended only if a replica of its own server confirms it.
+func TestRevokeUserAsksTheSessionsMaster(t *testing.T) {
+	server := redistest.StartCluster(t, 3, 1) // the replica is the first master's
+	first := server.Nodes()[0].Addr
+	user := "u"
+	for server.NodeOf(listKey(user)).Addr != first {
+		user += "u"
+	}
+	s := settings(server)
+	s.Redis.WaitReplicas = 1
+	s.Redis.Timeout = time.Second
+	site := newSite(t, s)
+	awaitReplicas(t, server.Nodes()[0], listKey(user), 1)
+	for _, replicated := range []bool{true, false} {
+		var key string
+		for key == "" || (server.NodeOf(key).Addr == first) != replicated {
+			b := site.browser()
+			b.try("set:a:b")
+			key = keyOf(idOf(t, b.cookie()))
+			if (server.NodeOf(key).Addr == first) == replicated {
+				b.try("login:" + user)
+			}
+		}
+		server.Do(0, "DEL", key)
+		_, err := site.app.RevokeUser(t.Context(), user)
+		if replicated && err != nil || !replicated && !errors.Is(err, pycket.ErrNotReplicated) {
+			t.Errorf("where a replica has the session, %v: %v", replicated, err)
+		}
+		equal(t, "fields", 0, len(server.Hash(0, key)))
+	}
 }
 
 func testNotReplicated(t *testing.T, site *site) {
