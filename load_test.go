@@ -317,7 +317,7 @@ func (v *regular) read() bool {
 	}
 	large := v.pad != "" // and read value by value
 	switch {
-	case owner == "" && a == "" && b == "" && n == 0, large && v.load.loses > nothing && (a == "" || b == ""):
+	case owner == "" && a == "" && b == "" && n == 0, large && v.load.loses > nothing && (a == "" || b == "" || n == 0 && v.least > 0):
 		if !v.leaving {
 			v.lost("has no session")
 		}
