@@ -560,7 +560,7 @@ func TestCacheUntracked(t *testing.T) {
 		"embedded": func(t *testing.T) *redistest.Server { return redistest.StartEmbedded(t) },
 		"a right is missing": func(t *testing.T) *redistest.Server {
 			server := redistest.Start(t)
-			server.Do(0, "ACL", redis.Args{"SETUSER", server.User()}.AddFlat(strings.Fields(full+" -client|tracking"))...)
+			server.Do(0, "ACL", redis.Args{"SETUSER", server.User()}.AddFlat(strings.Fields(full+" -client"))...)
 			return server
 		},
 		"the channel is not allowed": func(t *testing.T) *redistest.Server {
