@@ -179,8 +179,6 @@ func TestSentinelRights(t *testing.T) {
 
 	without(t, rights("Sentinel"), func(t *testing.T, command string, others []string) {
 		giveSentinels(others)
-		s := s
-		s.Redis.Timeout = shortTimeout
 		wantError(t, newApp(t, s).Ping(t.Context()), pycket.ErrUnavailable, "NOPERM", "Redis.Sentinel.User", "SENTINEL")
 	})
 	giveSentinels(rights("Sentinel"))
