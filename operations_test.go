@@ -90,7 +90,6 @@ func TestRights(t *testing.T) {
 		})
 		allow(server, "restricted", rules)
 		s := settings(server)
-		s.Redis.Timeout = shortTimeout
 		s.Redis.URL = "redis://restricted:PASSWORD@"
 		if !inCluster {
 			s.Redis.URL += server.Addr
