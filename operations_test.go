@@ -50,7 +50,7 @@ func beginRestricted() {
 	if os.Getenv("PYCKET_TEST_ACL") == "" {
 		return
 	}
-	redistest.As("pycket", "PASSWORD", append(rights("Sessions", "Users", "Cluster", "WaitReplicas", "CacheFor"), "~other:*", "~app*", "~{a}*"))
+	redistest.As("pycket", "PASSWORD", append(rights("Sessions", "Users", "Cluster", "WaitReplicas", "CacheFor", "Eviction"), "~other:*", "~app*", "~{a}*"))
 }
 
 // allow gives a user these rights and no others.

@@ -286,7 +286,7 @@ func TestPingWarnsOfEviction(t *testing.T) {
 			configure(test.limit, test.policy)
 			allow(server, "restricted", rules)
 			if test.may {
-				allow(server, "restricted", append(slices.Clone(rules), "+info"))
+				allow(server, "restricted", append(slices.Clone(rules), rights("Eviction")...))
 			}
 			j, logger := newJournal()
 			s := settings(server)
