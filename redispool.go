@@ -20,7 +20,8 @@ import (
 // RedisSettings say which Redis to use and how (pycket_redis in pycket for Tornado).
 type RedisSettings struct {
 	// URL is redis://[user:password@]host[:port][/database], rediss:// for TLS, or
-	// unix://[user:password@]/path/of/socket. "" means redis://localhost:6379.
+	// unix://[user:password@]/path/of/socket. With a password only, as of requirepass, it is redis://:password@host. ""
+	// means redis://localhost:6379.
 	URL string
 
 	// TLS encrypts the connections to Redis, whatever the scheme of URL: for a CA of your own, a client certificate or

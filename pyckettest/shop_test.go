@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -163,6 +164,22 @@ func TestRedisDown(t *testing.T) {
 	_, after := app.Serve(newHandler(app.App), r)
 	if cart := pyckettest.Value[[]string](after, "cart"); !slices.Equal(cart, []string{"tea"}) {
 		t.Errorf("the cart has %q", cart)
+	}
+}
+
+func TestTwentyTabs(t *testing.T) {
+	app := pyckettest.New(t, pycket.Settings{})
+	handler := newHandler(app.App)
+	_, after := app.Serve(handler, httptest.NewRequest("POST", "/login?user=ann", nil))
+	var tabs sync.WaitGroup
+	for range 20 {
+		r := after.Request("POST", "/cart?item=tea", nil)
+		tabs.Go(func() { handler.ServeHTTP(httptest.NewRecorder(), r) })
+	}
+	tabs.Wait()
+	_, after = app.Serve(handler, after.Request("GET", "/cart", nil))
+	if cart := pyckettest.Value[[]string](after, "cart"); len(cart) != 20 {
+		t.Errorf("of 20 items, the cart has %d", len(cart))
 	}
 }
 
