@@ -104,6 +104,9 @@ func TestPingTriesEverything(t *testing.T) {
 	files, _ := filepath.Glob("internal/store/scripts/*.lua")
 	parts, _ := filepath.Glob("internal/store/scripts/parts/*.lua")
 	for _, file := range append(files, parts...) {
+		if filepath.Base(file) == "sweep.lua" { // of cmd/pycket, which needs rights of its own
+			continue
+		}
 		text, err := os.ReadFile(file)
 		require(t, err)
 		for _, m := range calls.FindAllStringSubmatch(string(text), -1) {
