@@ -51,7 +51,7 @@ func TestNetworkIsSlow(t *testing.T) {
 func TestTrickleBeyondTimeout(t *testing.T) {
 	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
 		proxy, s := proxied(t, server)
-		s.Redis.Timeout = shortTimeout
+		s.Redis.Timeout = 2 * shortTimeout
 		site := unstartedSite(t, s)
 		b := site.browser()
 		b.must("set:a:"+strings.Repeat("x", 200), "get:a")
@@ -93,7 +93,7 @@ func corrupted(random *rand.Rand, reply []byte) []byte {
 func TestNetworkCorrupts(t *testing.T) {
 	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
 		proxy, s := proxied(t, server)
-		s.Redis.Timeout = shortTimeout
+		s.Redis.Timeout = 2 * shortTimeout
 		site := unstartedSite(t, s)
 		const browsers = 12
 		var list [browsers]*browser
@@ -205,7 +205,7 @@ func TestServerNeverAnswers(t *testing.T) {
 func TestPartition(t *testing.T) {
 	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
 		proxy, s := proxied(t, server)
-		s.Redis.Timeout = shortTimeout
+		s.Redis.Timeout = 2 * shortTimeout
 		site := unstartedSite(t, s)
 		b := site.browser()
 		b.must("login:ann", "set:a:b", "inc:n:0")
@@ -224,6 +224,7 @@ func TestPartition(t *testing.T) {
 			})
 			proxy.Cut() // the packets were dropped: those of before do not arrive
 			proxy.Pass()
+			proxy.Cut() // nor do those of a connection that was begun in between
 			b.want([]outcome{{Value: "ann"}, {}, {Value: "b"}}, "user", "set:a:b", "get:a")
 		}
 	})

@@ -307,7 +307,7 @@ func TestShortPlaceOnTheList(t *testing.T) {
 func TestRevokeUserWithAServerDown(t *testing.T) {
 	server := redistest.StartCluster(t, 3, 0)
 	s := settings(server)
-	s.Redis.Timeout = shortTimeout
+	s.Redis.Timeout = 3 * shortTimeout
 	site := newSite(t, s)
 	var down *redistest.Server
 	reachable := 0
