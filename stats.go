@@ -3,6 +3,7 @@ package pycket
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/pycket/pycket/internal/stats"
@@ -55,11 +56,10 @@ type ConnectionStats struct {
 //	expvar.Publish("pycket", expvar.Func(func() any { return app.Stats() }))
 func (a *App) Stats() Stats {
 	s := Stats{
-		Operations: map[string]OperationStats{}, LatencyBounds: stats.Bounds[:],
+		Operations: map[string]OperationStats{}, LatencyBounds: slices.Clone(stats.Bounds[:]),
 		Renewals: a.store.Renewals(), Conflicts: a.counters.Conflicts(),
 		Connections: ConnectionStats(a.store.Connections()), Cache: a.CacheStats(),
 	}
-	s.LatencyBounds = append([]time.Duration(nil), s.LatencyBounds...)
 	for kind := range stats.Kinds {
 		tally := a.counters.Of(kind)
 		of := OperationStats{map[string]uint64{}, tally.Trips, tally.Retries, tally.Buckets[:], tally.Took}

@@ -19,26 +19,12 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/pycket/pycket"
-	"github.com/pycket/pycket/embedded"
+	"github.com/pycket/pycket/pyckettest"
 )
 
 func newApp(t *testing.T) *pycket.App {
 	t.Helper()
-	redis, err := embedded.Start("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(redis.Close)
-	app, err := pycket.New(pycket.Settings{
-		Secrets: []string{"a secret of these tests, which has 32 bytes and more"},
-		Redis:   pycket.RedisSettings{URL: redis.URL()},
-		Logger:  slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { app.Close() })
-	return app
+	return pyckettest.New(t, pycket.Settings{Logger: slog.New(slog.DiscardHandler)}).App
 }
 
 // browse serves a handler to a browser that keeps cookies.

@@ -103,7 +103,7 @@ type Swept struct {
 // recorded reads a session's record, which may be anything.
 func recorded(handle string, record []byte) Swept {
 	found := Swept{Handle: handle}
-	if len(record) >= flags && record[flags-1] <= '7' { // else its layout is a later one
+	if readable(record) {
 		digit := record[flags-1] - '0'
 		found.Noted = noted(record)
 		found.Verifier, found.Created = string(record[:verifier]), milliTime(record[verifier:created])

@@ -221,6 +221,9 @@ func (s *Store) askTimes(c *redisconn.Command, key string) *redisconn.Command {
 // Where the verifier, the time of creation and the flags end in the record: see docs/storage.md.
 const verifier, created, flags = 22, 35, 36
 
+// readable reports whether a record has this version's layout: flags above 7 are a later one's.
+func readable(record []byte) bool { return len(record) >= flags && record[flags-1] <= '7' }
+
 // noted reports whether the record says that notifications may be waiting.
 func noted(record []byte) bool { return len(record) >= flags && (record[flags-1]-'0')&1 == 1 }
 
@@ -235,7 +238,7 @@ type life struct {
 
 // life does in Go what open.lua does: it checks the record.
 func (s *Store) life(id *ID, f fields) life {
-	if len(f.record) < flags || f.record[flags-1] > '7' || string(f.record[:verifier]) != id.verifier {
+	if !readable(f.record) || string(f.record[:verifier]) != id.verifier {
 		return life{} // also of a later layout, about which a script says more
 	}
 	l := life{alive: true, idle: s.config.Idle.Milliseconds()}

@@ -130,15 +130,13 @@ func (w *Warnings) Fault(cause error) {
 }
 
 // Began, Rotated, Ended and Revoked tell, at level Debug, what became of a session: not of which, since its id opens it.
-func (w *Warnings) Began(ctx context.Context)   { w.event(ctx, "a session began") }
-func (w *Warnings) Rotated(ctx context.Context) { w.event(ctx, "a session got a new id") }
-func (w *Warnings) Ended(ctx context.Context)   { w.event(ctx, "a session ended") }
-func (w *Warnings) Revoked(ctx context.Context) { w.event(ctx, "sessions were revoked") }
-
-func (w *Warnings) event(ctx context.Context, text string) {
-	if w.logger.Enabled(ctx, slog.LevelDebug) {
-		w.logger.DebugContext(ctx, "pycket: "+text)
-	}
+func (w *Warnings) Began(ctx context.Context) { w.logger.DebugContext(ctx, "pycket: a session began") }
+func (w *Warnings) Rotated(ctx context.Context) {
+	w.logger.DebugContext(ctx, "pycket: a session got a new id")
+}
+func (w *Warnings) Ended(ctx context.Context) { w.logger.DebugContext(ctx, "pycket: a session ended") }
+func (w *Warnings) Revoked(ctx context.Context) {
+	w.logger.DebugContext(ctx, "pycket: sessions were revoked")
 }
 
 // Plain warns of a cookie that the browser drops, since it is Secure and was sent over plain HTTP.
