@@ -113,7 +113,7 @@ func (l *load) during(begin, end func()) {
 		l.back.Add(1)
 	}
 	l.phase.Store(outage)
-	l.await("answers in the outage", func() bool {
+	await(l.t, "answers in the outage", func() bool {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		return min(l.answers[reads].all(), l.answers[writes].all(), l.answers[logouts].all()) > 0
@@ -143,15 +143,16 @@ func (l *load) awaitRequests(n int64) {
 	l.t.Helper()
 	for _, v := range l.visitors {
 		enough := v.requests.Load() + n
-		l.await("requests", func() bool { return v.requests.Load() >= enough })
+		await(l.t, "requests", func() bool { return v.requests.Load() >= enough })
 	}
 }
 
-func (l *load) await(what string, is func() bool) {
-	l.t.Helper()
+// await waits until something is so.
+func await(t testing.TB, what string, is func() bool) {
+	t.Helper()
 	for began := time.Now(); !is(); time.Sleep(time.Millisecond) {
 		if time.Since(began) > time.Minute {
-			l.t.Fatalf("%s are awaited in vain", what)
+			t.Fatalf("%s are awaited in vain", what)
 		}
 	}
 }

@@ -3,15 +3,18 @@ package pycket_test
 import (
 	"errors"
 	"net"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/gomodule/redigo/redis"
 	"github.com/pycket/pycket"
 	"github.com/pycket/pycket/internal/redistest"
 )
 
 // unreplicated wants an operation to have been carried out, and too few replicas to have it.
-func unreplicated(t *testing.T, err error) {
+func unreplicated(t testing.TB, err error) {
 	t.Helper()
 	wantError(t, err, pycket.ErrNotReplicated)
 	if errors.Is(err, pycket.ErrUnavailable) {
@@ -77,37 +80,92 @@ func TestRevokeUserAsksTheMaster(t *testing.T) {
 	noError(t, revoke("bob"))
 	full.want([]outcome{{Value: ""}}, "user")
 	server.Do(0, "CONFIG", "SET", "maxmemory", "0")
-	replica.Kill()
+	hangReplica(t, server, replica)
 	unreplicated(t, revoke("nobody"))
+}
+
+// hangReplica suspends a replica that has confirmed all there is. To its master it is like one that has another master
+// now: connected, and a WAIT that follows no write believes that it has it.
+func hangReplica(t *testing.T, master, replica *redistest.Server) {
+	t.Helper()
+	offsets := regexp.MustCompile(`(?s)slave0:.*,offset=(\d+),.*master_repl_offset:(\d+)`)
+	await(t, "confirmations of the replica", func() bool {
+		info, _ := redis.String(master.Do(0, "INFO", "replication"), nil)
+		found := offsets.FindStringSubmatch(info)
+		return found != nil && found[1] == found[2]
+	})
+	replica.Suspend()
+}
+
+// Nor do Destroy and Revoke believe that there is no such session, or that it has ended, if no replica confirms it.
+func TestEndingAsksTheMaster(t *testing.T) {
+	server := redistest.Start(t)
+	host, port, _ := net.SplitHostPort(server.Addr)
+	replica := redistest.Start(t, "--replicaof", host+" "+port)
+	s := settings(server)
+	s.Redis.WaitReplicas, s.Redis.Timeout = 1, time.Second
+	site := newSite(t, s)
+	awaitReplicas(t, server, "{any}", 1)
+	server.Do(0, "DEL", "{any}")
+	var cookies, keys []string
+	for range 2 {
+		b := site.browser()
+		b.must("set:a:b")
+		cookies, keys = append(cookies, b.cookie()), append(keys, keyOf(idOf(t, b.cookie())))
+	}
+	server.Do(0, "DEL", keys[0])
+	site.browser().with(cookies[1]).must("destroy")
+	end := func(want outcome, check func(testing.TB, error), before func()) {
+		t.Helper()
+		for i, cookie := range cookies {
+			before()
+			site.browser().with(cookie).want([]outcome{want}, "destroy")
+			_, handle, _ := strings.Cut(strings.TrimSuffix(keys[i], "}"), "{")
+			before()
+			check(t, site.app.Revoke(t.Context(), handle))
+		}
+	}
+	end(outcome{}, noError, func() {})
+	server.Do(0, "CONFIG", "SET", "maxmemory", "1")
+	end(outcome{}, noError, func() {})
+	server.Do(0, "CONFIG", "SET", "maxmemory", "0")
+	equal(t, "keys", keys[1:], server.Keys(0))
+	equal(t, "fields of the mark", 1, len(server.Hash(0, keys[1])))
+
+	end(unsure, unreplicated, func() { replica.Resume(); hangReplica(t, server, replica) })
+	site.browser().with(cookies[0]).want([]outcome{{}, {}}, "rotate", "destroy") // the first has found none
 }
 
 // In a cluster, RevokeUser believes that a session has ended only if a replica of its own server confirms it.
 func TestRevokeUserAsksTheSessionsMaster(t *testing.T) {
-	server := redistest.StartCluster(t, 3, 1) // the replica is the first master's
-	first := server.Nodes()[0].Addr
+	server := redistest.StartCluster(t, 3, 2)
+	masters, replicas := server.Nodes()[:2], server.Nodes()[3:] // of each the replica
+	on := func(key string, master *redistest.Server) bool { return server.NodeOf(key).Addr == master.Addr }
 	user := "u"
-	for server.NodeOf(listKey(user)).Addr != first {
+	for !on(listKey(user), masters[0]) {
 		user += "u"
 	}
 	s := settings(server)
 	s.Redis.WaitReplicas = 1
 	s.Redis.Timeout = time.Second
 	site := newSite(t, s)
-	awaitReplicas(t, server.Nodes()[0], listKey(user), 1)
-	for _, replicated := range []bool{true, false} {
+	awaitReplicas(t, masters[0], listKey(user), 1)
+	for i, master := range masters {
 		var key string
-		for key == "" || (server.NodeOf(key).Addr == first) != replicated {
+		for key == "" || !on(key, master) {
 			b := site.browser()
 			b.try("set:a:b")
-			key = keyOf(idOf(t, b.cookie()))
-			if (server.NodeOf(key).Addr == first) == replicated {
-				b.try("login:" + user)
+			if key = keyOf(idOf(t, b.cookie())); on(key, master) {
+				b.must("login:" + user)
 			}
 		}
 		server.Do(0, "DEL", key)
+		if i == 1 {
+			hangReplica(t, master, replicas[i])
+		}
 		_, err := site.app.RevokeUser(t.Context(), user)
-		if replicated && err != nil || !replicated && !errors.Is(err, pycket.ErrNotReplicated) {
-			t.Errorf("where a replica has the session, %v: %v", replicated, err)
+		if i == 0 && err != nil || i == 1 && !errors.Is(err, pycket.ErrNotReplicated) {
+			t.Errorf("of a session on master %d: %v", i, err)
 		}
 		equal(t, "fields", 0, len(server.Hash(0, key)))
 	}

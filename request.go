@@ -314,7 +314,9 @@ func (op *operation) heard(o store.Outcome, err error) {
 		op.err = op.explain(err)
 		return
 	}
-	op.done, op.unconfirmed = op.settle(o), o.Unconfirmed
+	if op.done = op.settle(o); op.done {
+		op.unconfirmed = o.Unconfirmed
+	}
 }
 
 // changed is heard for a command that changes the session.
@@ -451,6 +453,7 @@ func (op *operation) destroy() error {
 	}
 	for op.id != nil {
 		o, err := op.app.store.Destroy(op.ctx, op.began, op.id, op.mark)
+		op.unconfirmed = cmp.Or(op.unconfirmed, o.Unconfirmed)
 		switch {
 		case errors.Is(err, ErrCorrupt): // the key is not a session's: leave it, and delete the cookie
 			op.destroyed()
@@ -459,12 +462,12 @@ func (op *operation) destroy() error {
 			return op.explain(err)
 		case op.settle(o):
 			op.destroyed()
-			return o.Unconfirmed
+			return op.unconfirmed
 		case op.state == ended && o.State == store.Rotated: // it lives on, and this request can't end it
 			return ErrGone
 		}
 	}
-	return nil
+	return op.unconfirmed
 }
 
 // gone returns the operation's error, which is ErrGone if another request has ended the session while this one was

@@ -259,15 +259,15 @@ func (m *manager) bearer(c *call) (user, handle string, err error) {
 func (a *App) Sessions(ctx context.Context, user string) (infos []SessionInfo, err error) {
 	c := a.call(ctx, stats.Sessions)
 	defer c.end(&err)
-	members, err := a.store.Members(ctx, c.start(), user, false)
-	if err != nil {
-		return nil, err
-	}
 	current := ""
 	if q, ok := ctx.Value(a).(*request); ok {
 		if current, err = (&manager{request: q, context: ctx}).handle(&c); err != nil {
 			return nil, err
 		}
+	}
+	members, err := a.store.Members(ctx, c.start(), user, false)
+	if err != nil {
+		return nil, err
 	}
 	slices.SortFunc(members, store.Member.Compare)
 	infos = make([]SessionInfo, len(members))

@@ -98,6 +98,32 @@ func TestLoginRefusals(t *testing.T) {
 	})
 }
 
+// The request's own session, the list and its sessions are three commands, and have one timeout.
+func TestYourDevicesTakeOneTimeout(t *testing.T) {
+	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
+		proxy, s := proxied(t, server)
+		s.Redis.Timeout = time.Second
+		site := newSite(t, s)
+		b := signIn(t, site, "ann")
+		signIn(t, site, "ann")
+		site.visit(b, func(_ http.ResponseWriter, r *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
+			_, err := site.app.Sessions(r.Context(), "ann") // Redis has then seen the scripts
+			noError(t, err)
+			s.Refresh()
+			proxy.Delay(400 * time.Millisecond)
+			defer proxy.Delay(0)
+			_, err = site.app.Sessions(r.Context(), "ann")
+			wantError(t, err, pycket.ErrUnavailable)
+		})
+		site.use(b, func(s *pycket.SessionManager) {
+			proxy.Delay(400 * time.Millisecond)
+			defer proxy.Delay(0)
+			_, err := s.RevokeOthers()
+			wantError(t, err, pycket.ErrUnavailable)
+		})
+	})
+}
+
 func TestYourDevices(t *testing.T) {
 	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
 		proxy, s := proxied(t, server)

@@ -158,11 +158,7 @@ func (b *browser) judge(o order, a answer) {
 	if a.Err == unreplicated {
 		suspect(duringFault, "%s is not replicated, without a fault: %s", o.Do, a.Text)
 	}
-	limit := b.timeout
-	if o.Do == "sessions" { // it reads the list, and finds the request's own session
-		limit *= 2
-	}
-	if a.Took > limit+slack && a.Err != noAnswer {
+	if a.Took > b.timeout+slack && a.Err != noAnswer {
 		suspect(nil, "%s takes %v", o.Do, a.Took)
 	}
 	if len(a.Pair) == 2 && o.Do == "pair" && a.ok() && a.Pair[0] != a.Pair[1] {

@@ -35,7 +35,8 @@ type Outcome struct {
 	Ago   time.Duration
 	Token string
 
-	// Unconfirmed is ErrNotReplicated, with its cause, if what was written may be lost with the master.
+	// Unconfirmed is ErrNotReplicated, with its cause, if what was written may be lost with the master, or what Destroy
+	// or Revoke has found may be only the word of a master that was replaced.
 	Unconfirmed error
 }
 

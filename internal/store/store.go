@@ -124,15 +124,15 @@ func New(client redisconn.Client, c Config) *Store {
 		{&s.remember, false, open + "remember" + keep},
 		{&s.rotate, true, "prelude again open reach rotate" + keep},
 		{&s.login, false, begin + "remove end login weigh bind write keep place limit"},
-		{&s.destroy, true, "prelude open remove end destroy"},
+		{&s.destroy, true, "prelude confirm open remove end destroy"},
 		{&s.notify, false, "prelude begin open notify weigh" + keep},
 		{&s.add, false, "prelude begin open add" + keep},
 		{&s.restore, false, "prelude open restore" + keep},
 		{&s.peek, true, "prelude open peek" + due},
 		{&s.take, false, "prelude open remove take" + due},
 		{&s.drain, false, "prelude open drain" + due},
-		{&s.revoke, true, "prelude remove end revoke"},
-		{&s.members, true, "prelude remove end members"},
+		{&s.revoke, true, "prelude confirm remove end revoke"},
+		{&s.members, true, "prelude confirm remove end members"},
 		{&s.list, true, "list"},
 		{&s.enlist, true, "prelude enlist place places"},
 		{&s.prune, true, "prelude prune"},
@@ -240,9 +240,7 @@ func (s *Store) ask(ctx context.Context, began Began, c *redisconn.Command) (red
 		return redisconn.Reply{}, Outcome{}, s.located(mapped(err))
 	}
 	o, failure := s.told(r)
-	if failure == nil && o.State == Alive {
-		o.Unconfirmed = err
-	}
+	o.Unconfirmed = err
 	return r, o, failure
 }
 

@@ -191,8 +191,7 @@ func (m Member) since() time.Time {
 // it still returns those that it has found or ended, since the other servers of a cluster may work.
 func (s *Store) Members(ctx context.Context, began Began, user string, end bool, except ...string) (members []Member, err error) {
 	found := map[string]bool{}
-	for from := "-inf"; ; { // by score, since ranks move when others leave; a handle may come twice
-		began := began.again()
+	for from := "-inf"; ; began = began.again() { // by score, since ranks move when others leave; a handle may come twice
 		c := s.list.On(2, s.listKey(listHash(user)))
 		c.String(from)
 		c.Flag(end)

@@ -9,13 +9,7 @@ for i = 1, #KEYS do
   out[#out + 1] = string.sub(KEYS[i], #SESSION + 2, -2)
   out[#out + 1] = created or ''
   for j = 3, 5 do out[#out + 1] = fields and fields[j] or '' end
-  if fields and ARGV[2] == '1' then
-    finish(KEYS[i], '')
-  elseif WAITS and ARGV[2] == '1' then
-    -- A master that was replaced, and does not know, may lack a session that is alive. It finds no replica to confirm this.
-    redis.pcall('HSET', KEYS[i], 'pycket:ends', '')
-    redis.pcall('HDEL', KEYS[i], 'pycket:ends')
-  end
+  if fields and ARGV[2] == '1' then finish(KEYS[i], '') end
 end
 out[#out + 1] = ARGV[1]
 return out
