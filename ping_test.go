@@ -198,7 +198,11 @@ func TestPingSaysWhatToDo(t *testing.T) {
 			change: func(s *pycket.Settings) {
 				s.Redis.URL = "redis://" + s.Redis.URL[strings.LastIndexAny(s.Redis.URL, "@/")+1:]
 			},
-			want: []string{"NOAUTH", "Redis.URL"},
+			want: []string{"redis is unavailable: wrong configuration: NOAUTH", "Redis.URL"},
+		},
+		"no server": {
+			change: func(s *pycket.Settings) { s.Redis.URL = "redis://127.0.0.1:1" },
+			want:   []string{"no server listens there: start it, or correct the address"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

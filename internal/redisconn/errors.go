@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/gomodule/redigo/redis"
 )
@@ -19,7 +20,7 @@ var (
 
 	// ErrMisconfigured comes with ErrUnavailable or ErrNotReplicated if Redis answers, and its configuration, or the application's, must
 	// change.
-	ErrMisconfigured = errors.New("redis is misconfigured")
+	ErrMisconfigured = errors.New("wrong configuration")
 
 	// ErrWrongType means that a key holds a value of another Redis type.
 	ErrWrongType = errors.New("the key holds a value of another Redis type")
@@ -43,6 +44,9 @@ func (r Refusal) Unwrap() error { return r.cause }
 func unavailable(cause error) error {
 	if advice := adviceFor(cause); advice != "" {
 		return fmt.Errorf("%w: %w: %w; %s", ErrUnavailable, ErrMisconfigured, cause, advice)
+	}
+	if errors.Is(cause, syscall.ECONNREFUSED) { // it may be down for a moment
+		return fmt.Errorf("%w: %w; no server listens there: start it, or correct the address in the settings", ErrUnavailable, cause)
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, cause)
 }
