@@ -57,9 +57,7 @@ func TestNotReplicated(t *testing.T) {
 // RevokeUser believes a list only if a replica confirms that it is the master's: a master that was replaced, and does not
 // know, may have none. A full Redis confirms nothing, and ends sessions all the same.
 func TestRevokeUserAsksTheMaster(t *testing.T) {
-	server := redistest.Start(t)
-	host, port, _ := net.SplitHostPort(server.Addr)
-	replica := redistest.Start(t, "--replicaof", host+" "+port)
+	server, replica := startPair(t)
 	s := settings(server)
 	s.Redis.WaitReplicas = 1
 	site := newSite(t, s)
@@ -84,6 +82,14 @@ func TestRevokeUserAsksTheMaster(t *testing.T) {
 	unreplicated(t, revoke("nobody"))
 }
 
+// startPair starts a server and its replica.
+func startPair(t *testing.T) (server, replica *redistest.Server) {
+	server, replica = redistest.Start(t), redistest.Start(t)
+	host, port, _ := net.SplitHostPort(server.Addr)
+	replica.Do(0, "REPLICAOF", host, port)
+	return server, replica
+}
+
 // hangReplica suspends a replica that has confirmed all there is. To its master it is like one that has another master
 // now: connected, and a WAIT that follows no write believes that it has it.
 func hangReplica(t *testing.T, master, replica *redistest.Server) {
@@ -99,9 +105,7 @@ func hangReplica(t *testing.T, master, replica *redistest.Server) {
 
 // Nor do Destroy and Revoke believe that there is no such session, or that it has ended, if no replica confirms it.
 func TestEndingAsksTheMaster(t *testing.T) {
-	server := redistest.Start(t)
-	host, port, _ := net.SplitHostPort(server.Addr)
-	replica := redistest.Start(t, "--replicaof", host+" "+port)
+	server, replica := startPair(t)
 	s := settings(server)
 	s.Redis.WaitReplicas, s.Redis.Timeout = 1, time.Second
 	site := newSite(t, s)
