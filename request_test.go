@@ -200,6 +200,7 @@ func TestHeadersWaitWithinTimeout(t *testing.T) {
 		site, proxy, known := heldSite(t, server, waitTimeout)
 		for name, b := range map[string]*browser{"a living session": known, "a first visit": site.browser()} {
 			t.Run(name, func(t *testing.T) {
+				known.must("set:a:b") // a connection is there again
 				a := site.visit(b, func(w http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, _ *pycket.NotificationManager) {
 					proxy.Hold()
 					defer proxy.Pass()
