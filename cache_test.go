@@ -160,6 +160,16 @@ func TestCacheOwnWrites(t *testing.T) {
 		{"Delete", func(b *browser) { b.must("delete:a") }, "get:a", ""},
 		{"Increment", func(b *browser) { b.must("inc:n:1") }, "number:n", 2.0},
 		{"Update", func(b *browser) { b.must("update:n") }, "number:n", 2.0},
+		{"Clear", func(b *browser) { b.must("clear") }, "get:a", ""},
+		{"Pop", func(b *browser) { b.must("pop:a") }, "get:a", ""},
+		{"a Pop that is put back", func(b *browser) {
+			stubbornly = func() { site.remembers(b.tab()) } // the session without the value
+			site.use(b, func(s *pycket.SessionManager) {
+				_, err := pycket.Pop(s, "n", stubborn{})
+				wantError(t, err, pycket.ErrCorrupt, "pop")
+			})
+		}, "number:n", 1.0},
+		{"Rotate", func(b *browser) { b.must("rotate") }, "get:a", "old"},
 		{"a large Set", func(b *browser) {
 			site.works(b, func(s *pycket.SessionManager, _ *pycket.NotificationManager) error {
 				return s.SetMany(pycket.Values{"large": strings.Repeat("x", 40_000), "a": "new"})
@@ -187,6 +197,8 @@ func TestCacheOwnWrites(t *testing.T) {
 			b, second := site.browser(), site.browser()
 			for _, b := range []*browser{b, second} {
 				b.must("login:"+test.name, "set:a:old", "inc:n:1")
+			}
+			for _, b := range []*browser{b, second} { // the second login has made it forget the first
 				site.remembers(b)
 			}
 			tab := b.tab()
@@ -198,13 +210,34 @@ func TestCacheOwnWrites(t *testing.T) {
 				}
 				second.want([]outcome{want}, "get:a")
 			}
-			b.want([]outcome{{Value: test.want}}, test.ask)
-			if test.name == "Destroy" || test.name == "Login of another user" { // the tab has an id that is dead
-				test.want, test.ask = "", "get:a"
+			tabs := outcome{Value: test.want}
+			ask := test.ask
+			if test.name == "Destroy" || test.name == "Rotate" || test.name == "Login of another user" { // the tab has an id that is dead
+				tabs.Value, ask = "", "get:a"
 			}
-			tab.want([]outcome{{Value: test.want}}, test.ask)
+			tab.want([]outcome{tabs}, ask) // first, since the browser would have the session kept under its new id
+			b.want([]outcome{{Value: test.want}}, test.ask)
 		})
 	}
+}
+
+// Whose sessions RevokeOthers ends, and how long one lasts, Redis says and no memory.
+func TestCacheIsNotAsked(t *testing.T) {
+	server := redistest.Start(t)
+	proxy, s := proxied(t, server)
+	site, other := caching(t, s, long), newSite(t, settings(server))
+	proxy.HoldSome(true)
+	b := site.browser()
+	b.must("login:ann", "set:a:b")
+	ann, bob := signIn(t, other, "ann"), signIn(t, other, "bob")
+	site.remembers(b)
+	there := newBrowser(t, other.URL).with(b.cookie())
+	there.must("setuser:bob")
+	b.want([]outcome{{Value: "ann"}, {Value: 1.0}}, "user", "others")
+	ann.want([]outcome{{Value: "ann"}}, "user")
+	wantAnonymous(t, other, bob.cookie())
+	there.must("destroy")
+	b.want([]outcome{{Value: "b"}, {Value: []any{0.0, 0.0}}}, "get:a", "expiry")
 }
 
 // An id that is dead opens nothing, though the session is in memory under its new one.
