@@ -280,7 +280,7 @@ func (h *operations) do(w http.ResponseWriter, op []string) (any, error) {
 			if at.IsZero() {
 				return 0
 			}
-			return math.Round(time.Until(at).Seconds())
+			return max(math.Round(time.Until(at).Seconds()), 1) // 0 is for no time
 		}
 		return []float64{seconds(idle), seconds(absolute)}, err
 	case "rotate":
@@ -530,8 +530,10 @@ func (s *site) whileHeld(b *browser, ops []string, meanwhile func()) (answer, []
 		a, list, err = b.try(ops...)
 	}()
 	<-s.holding
-	meanwhile()
-	s.release <- struct{}{}
+	func() {
+		defer func() { s.release <- struct{}{} }() // or a test that ends meanwhile would hang
+		meanwhile()
+	}()
 	<-done
 	if err != nil {
 		s.t.Fatal(err)

@@ -75,7 +75,17 @@ func TestHandle(t *testing.T) {
 		_, got := site.whileHeld(b.tab(), []string{"hold", "handle"}, func() { b.must("destroy", "handle") })
 		equal(t, "ended meanwhile", []outcome{{}, {Value: ""}}, got)
 		late.want([]outcome{{Value: ""}}, "handle")
-		b.want([]outcome{{}, {}, {Value: ""}}, "set:a:b", "destroy", "handle")
+		dead := b.must("set:a:b", "handle")[1]
+		ended := "PYCKET_ID=" + b.cookie()
+		b.want([]outcome{{}, {Value: ""}}, "destroy", "handle")
+
+		// Of several cookies, it is that of the session that is alive.
+		b.must("set:a:b")
+		alive := b.must("handle")[0]
+		equal(t, "another session", true, alive != dead)
+		if text := raw(t, site, "op=handle", ended+"; PYCKET_ID="+b.cookie()); !strings.Contains(text, fmt.Sprintf(`[{"value":%q}]`, alive)) {
+			t.Errorf("with two cookies: %q, want %q", text, alive)
+		}
 	})
 }
 
@@ -138,6 +148,13 @@ func TestClear(t *testing.T) {
 		a := site.browser().want([]outcome{{}}, "clear")
 		if a.setsCookie() || server.Size() != 2 { // the session and Ann's list
 			t.Error("Clear has made a session")
+		}
+
+		// What the session knows of its last id stays too: a late request of that is told so, and begins no other.
+		late := b.tab()
+		b.must("rotate", "clear")
+		if a := late.want([]outcome{{Err: "ErrGone"}}, "set:a:late"); a.setsCookie() {
+			t.Error("a late write has begun a session")
 		}
 	})
 }
@@ -317,12 +334,18 @@ func TestExpiry(t *testing.T) {
 		if left := server.Do(0, "PTTL", key).(int64); left > hour/2*1000 {
 			t.Errorf("Expiry has renewed the session: %d ms are left", left)
 		}
+		_, again := site.whileHeld(b, []string{"expiry", "hold", "expiry"}, func() { server.Do(0, "PEXPIRE", key, hour/4*1000) })
+		if before, now := again[0].Value.([]any)[0].(float64), again[2].Value.([]any)[0].(float64); before <= hour/4 || now > hour/4 {
+			t.Errorf("of one request: %v, and then %v", before, now)
+		}
 		b.must("get:a")
 		near("used", hour, 3*hour)
 		b.must("remember:2h")
 		near("remembered", 2*hour, 3*hour)
 		b.must("remember:100h")
 		near("remembered for longer than may be", 3*hour, 3*hour)
+		server.Do(0, "PEXPIRE", key, 100*hour*1000)
+		near("with a TTL that is longer", 3*hour, 3*hour)
 		server.Do(0, "PERSIST", key)
 		near("without a TTL", 3*hour, 3*hour)
 
@@ -383,6 +406,12 @@ func TestTemplateErrors(t *testing.T) {
 		wantError(t, layout.Execute(&page, r), pycket.ErrUnavailable, "drain")
 	})
 	equal(t, "page", "", page.String())
+
+	alone := template.Must(template.New("alone").Funcs(pycket.TemplateFuncs()).Parse(`{{notification .Context "saved"}}`))
+	wantError(t, alone.Execute(&page, r), pycket.ErrNoApp, "take", `"saved"`)
+	site.visit(b, func(_ http.ResponseWriter, r *http.Request, _ *pycket.SessionManager, _ *pycket.NotificationManager) {
+		wantError(t, alone.Execute(&page, r), pycket.ErrUnavailable, "take", `"saved"`)
+	})
 }
 
 // What was taken out and may be lost with the master is shown: nobody else will.
