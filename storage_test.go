@@ -101,7 +101,7 @@ func TestIdleTimeout(t *testing.T) {
 				server.Do(min(i, 1), "EXPIRE", key, seconds)
 			}
 		}
-		for _, read := range []string{"get:a", "has:a", "keys", "peek:a", "nhas:a", "nkeys", "take:none"} {
+		for _, read := range []string{"get:a", "has:a", "keys", "handle", "peek:a", "nhas:a", "nkeys", "take:none"} {
 			set(950)
 			b.must(read)
 			if slices.Max(left()) > 950 {
@@ -113,7 +113,7 @@ func TestIdleTimeout(t *testing.T) {
 				t.Errorf("%s has not renewed after more than a tenth: %v", read, left())
 			}
 		}
-		for _, write := range []string{"set:a:b", "setmany:a:b:c:d", "inc:n:1", "update:n", "delete:x", "rotate", "note:a:b", "add:i:t"} {
+		for _, write := range []string{"set:a:b", "setmany:a:b:c:d", "inc:n:1", "update:n", "delete:x", "rotate", "pop:a", "pop:none", "clear", "note:a:b", "add:i:t"} {
 			set(950)
 			b.must(write)
 			if slices.Min(left()) < 999 {
