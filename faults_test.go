@@ -199,6 +199,7 @@ func TestReadAfterLostAnswer(t *testing.T) {
 		knowScripts(t, site)
 		for op, want := range map[string]string{
 			"login:bob": "", "setuser:bob": "", "set:a:new": "new", "delete:a": "", "setmany:a:new": "new", "destroy": "",
+			"clear": "", "pop:a": "",
 		} {
 			for name, loss := range losses {
 				t.Run(op+", "+name, func(t *testing.T) {
