@@ -440,6 +440,7 @@ func TestConnectionBreaksUnderCommand(t *testing.T) {
 		for op, repeatable := range map[string]bool{
 			"get:a": true, "keys": true, "rotate": true, "destroy": true, "peek:a": true,
 			"set:a:c": false, "delete:a": false, "note:a:b": false, "inc:n:1": false, "take:a": false, "add:i:t": false, "drain": false,
+			"handle": true, "expiry": true, "clear": false, "pop:a": false, "login:ann": false, "setuser:ann": false, "remember": false,
 		} {
 			t.Run(op, func(t *testing.T) {
 				proxy, s := proxied(t, server)
@@ -461,6 +462,39 @@ func TestConnectionBreaksUnderCommand(t *testing.T) {
 					t.Error("nothing was broken")
 				}
 			})
+		}
+
+		// What comes second in an operation: putting back is no more repeatable than taking, since others may take it in
+		// between.
+		proxy, s := proxied(t, server)
+		site := newSite(t, s)
+		stubbornly = proxy.DropReply
+		for name, act := range map[string]func(s *pycket.SessionManager, n *pycket.NotificationManager) error{
+			"Pop, put back": func(s *pycket.SessionManager, _ *pycket.NotificationManager) error {
+				_, err := pycket.Pop(s, "a", stubborn{})
+				return err
+			},
+			"Get, put back": func(_ *pycket.SessionManager, n *pycket.NotificationManager) error {
+				_, err := pycket.Get(n, "a", stubborn{})
+				return err
+			},
+			"Update": func(s *pycket.SessionManager, _ *pycket.NotificationManager) error {
+				_, err := pycket.Update(s, "n", 0, func(n int) (int, error) {
+					proxy.DropReply()
+					return n + 1, nil
+				})
+				return err
+			},
+		} {
+			b := site.browser()
+			b.must("set:a:b", "note:a:b")
+			cuts := proxy.Cuts()
+			site.visit(b, func(_ http.ResponseWriter, _ *http.Request, s *pycket.SessionManager, n *pycket.NotificationManager) {
+				wantError(t, act(s, n), pycket.ErrUnavailable, "may have been carried out")
+			})
+			if proxy.Cuts() == cuts {
+				t.Errorf("%s: nothing was broken", name)
+			}
 		}
 	})
 }
