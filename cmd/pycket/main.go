@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/pycket/pycket"
+	"github.com/pycket/pycket/internal/store"
 )
 
 // Exit codes.
@@ -95,6 +97,22 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
 }
 
+// handlesLast puts handles that begin with "-" behind "--", since they are no flags. One of 64 does.
+func handlesLast(args []string) []string {
+	var others, handles []string
+	for _, arg := range args {
+		if strings.HasPrefix(arg, "-") && store.IsHandle(arg) {
+			handles = append(handles, arg)
+		} else {
+			others = append(others, arg)
+		}
+	}
+	if len(handles) == 0 || slices.Contains(args, "--") {
+		return args
+	}
+	return slices.Concat(others, []string{"--"}, handles)
+}
+
 // run carries out a command line and returns the exit code.
 func run(ctx context.Context, args []string, env environment, stdout, stderr io.Writer) int {
 	var line grammar
@@ -104,7 +122,7 @@ func run(ctx context.Context, args []string, env environment, stdout, stderr io.
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
-	parsed, err := parser.Parse(args)
+	parsed, err := parser.Parse(handlesLast(args))
 	if exited {
 		return exitOK
 	}

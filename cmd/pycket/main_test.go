@@ -184,6 +184,11 @@ func TestSessions(t *testing.T) {
 		command(t, s.env, "show", stranger).wants(t, exitOK, "user         -", "signed in    -")
 		command(t, s.env, "show", "0123456789abcdef").wants(t, exitFound, "no such session")
 		command(t, s.env, "show", "short").wants(t, exitUsage, "not a handle")
+		for _, handle := range []string{"-123456789abcdef", "--23456789abcdef", "-h-----json-----"} { // which are no flags
+			command(t, s.env, "show", handle, "--values").wants(t, exitFound, "no such session")
+			command(t, s.env, "show", "--json", "--", handle).wants(t, exitFound, "no such session")
+			command(t, s.env, "revoke", handle).wants(t, exitFound, "no such session")
+		}
 
 		command(t, s.env, "count").wants(t, exitOK, "3 sessions, 2 of users")
 		if got := parse[tally](t, command(t, s.env, "count", "--json")); got.Sessions != 3 || got.OfUsers != 2 || got.Notified != 2 || got.Bytes < 36 {
