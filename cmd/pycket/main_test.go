@@ -224,6 +224,49 @@ func TestSealed(t *testing.T) {
 	}
 }
 
+// What anybody may have chosen is printed so that a terminal obeys none of it, and bytes are not printed at all.
+func TestPlain(t *testing.T) {
+	server := redistest.StartEmbedded(t)
+	s := newSite(t, server, nil)
+	const back = "\u202e" // writes from right to left
+	_, handle := s.as(nil, func(session *pycket.SessionManager, _ *pycket.NotificationManager) error {
+		return session.Login("ann\x1b[2J", pycket.Values{"name\x1b[2J": "text" + back})
+	})
+	server.Do(0, "HSET", "pycket:s:{"+handle+"}", "control", "\x1b[2J", "bytes", "\xff\xfe")
+	r := command(t, s.env, "show", handle, "--values")
+	r.wants(t, exitOK, `ann\x1b[2J`, `Browser\x1b[31m`, `value name\x1b[2J`, `"text\u202e"`, "2 bytes, sealed or not text", "4 bytes, sealed or not text")
+	for _, r := range []result{
+		r, command(t, s.env, "sessions", "\x1b[2J"), command(t, s.env, "\x1b[2J"), command(t, "REDIS_URL_FILE=\x1b[2J", "count"),
+	} {
+		if strings.ContainsAny(r.out+r.err, "\x1b"+back) {
+			t.Errorf("%q, %q", r.out, r.err)
+		}
+	}
+}
+
+// Values leave Redis only if they are asked for.
+func TestValuesStay(t *testing.T) {
+	server := redistest.Start(t)
+	s, proxy := newSite(t, server, nil), redistest.NewProxy(t, server)
+	handle := s.login("ann")
+	for _, asked := range []bool{false, true} {
+		var replies bytes.Buffer
+		proxy.Corrupt(func(reply []byte) []byte {
+			replies.Write(reply)
+			return reply
+		})
+		words := []string{"REDIS_URL=" + proxy.URL(), "show", handle}
+		if asked {
+			words = append(words, "--values")
+		}
+		command(t, words...).wants(t, exitOK, handle)
+		proxy.Corrupt(nil)
+		if strings.Contains(replies.String(), value) != asked {
+			t.Errorf("asked: %t: %q", asked, replies.String())
+		}
+	}
+}
+
 func TestUnavailable(t *testing.T) {
 	server := redistest.Start(t, "--requirepass", password)
 	wrong, right := "REDIS_URL=redis://:wrong@"+server.Addr, "REDIS_URL=redis://:"+password+"@"+server.Addr
@@ -252,7 +295,12 @@ func TestUsage(t *testing.T) {
 		{[]string{"revoke"}, "--user"},
 		{[]string{"revoke", "0123456789abcdef", "--user", "ann"}, "--user"},
 		{[]string{"count", "--secret", "x"}, "--secret"},
-		{[]string{"watch", "--interval", "-1s"}, "--interval"},
+		{[]string{"revoke", "short"}, "not a handle"},
+		{[]string{"watch", "--interval=-1s"}, "must be positive"},
+		{[]string{"watch", "--sweeps=-1"}, "not negative"},
+		{[]string{"count", "--timeout=-1s"}, "--timeout"},
+		{[]string{"count", "--db-sessions=-1"}, "--db-sessions"},
+		{[]string{"count", "--db-notifications=-1"}, "--db-notifications"},
 		{[]string{"REDIS_URL=http://:" + password + "@host", "count"}, "REDIS_URL has the scheme"},
 		{[]string{"REDIS_URL_FILE=" + file, "count"}, "REDIS_URL"},
 		{[]string{"REDIS_URL_FILE=" + file, "REDIS_URL=redis://host", "count"}, "both set"},

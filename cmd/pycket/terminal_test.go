@@ -53,8 +53,11 @@ func TestTerminal(t *testing.T) {
 	if text := onTerminal(t, map[string]string{"REDIS_URL": url}, "doctor"); !strings.Contains(text, "\x1b[32mok      \x1b[0m use") {
 		t.Errorf("no colours: %q", text)
 	}
-	if text := onTerminal(t, map[string]string{"REDIS_URL": url, "NO_COLOR": "1"}, "doctor"); strings.Contains(text, "\x1b") || !strings.Contains(text, "ok       use") {
-		t.Errorf("colours in spite of NO_COLOR: %q", text)
+	for _, without := range []string{"NO_COLOR=1", "TERM=dumb"} {
+		name, value, _ := strings.Cut(without, "=")
+		if text := onTerminal(t, map[string]string{"REDIS_URL": url, name: value}, "doctor"); strings.Contains(text, "\x1b") || !strings.Contains(text, "ok       use") {
+			t.Errorf("colours in spite of %s: %q", without, text)
+		}
 	}
 	if text := onTerminal(t, map[string]string{"REDIS_URL": url}, "count"); !strings.Contains(text, "\r100%  1 session\x1b[K\r\x1b[K1 session,") {
 		t.Errorf("no progress: %q", text)
