@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pycket/pycket/internal/redisconn"
 	"github.com/pycket/pycket/internal/redistest"
 )
 
@@ -79,6 +80,11 @@ func TestDoctorServer(t *testing.T) {
 	server.Do(0, "ACL", "SETUSER", "shop", "resetchannels")
 	bad := examine(t, exitFound, url, "SECRETS=short,"+secret+","+secret)
 	bad.wants(t, "secrets", problem, "secret 1 of 3", "keygen")
+	if !slices.ContainsFunc(bad.Findings, func(f finding) bool {
+		return f.Level == warning && strings.Contains(f.Says, "secret 3 of 3 is there twice")
+	}) {
+		t.Errorf("nothing about a secret that is there twice: %+v", bad)
+	}
 	bad.wants(t, "eviction", problem, "volatile-lru", "CONFIG SET maxmemory-policy noeviction")
 	bad.wants(t, "persistence", warning, "logouts", "appendfsync")
 	bad.wants(t, "replicas", warning, "cut off", "min-replicas-to-write")
@@ -117,6 +123,43 @@ func TestDoctorServer(t *testing.T) {
 	alone.wants(t, "replicas", warning, "none", "sentinels")
 }
 
+// What a server says of itself that none in these tests does.
+func TestDoctorInfo(t *testing.T) {
+	for _, c := range []struct {
+		info, check string // of lines, as words
+		level       level
+		says        string
+	}{
+		{"redis_version:5.0.14", "version", problem, "Redis 5.0.14"},
+		{"redis_version:6.0.16", "version", problem, "Redis 6.0.16"},
+		{"redis_version:6.2.0", "version", fine, "Redis 6.2.0"},
+		{"redis_version:7.2.4 valkey_version:7.1.0", "version", problem, "Valkey 7.1.0"},
+		{"redis_version:7.2.4 valkey_version:8.0.1", "version", fine, "Valkey 8.0.1"},
+		{"used_memory:81 maxmemory:100", "memory", problem, "81%"},
+		{"used_memory:79 maxmemory:100", "memory", fine, "79%"},
+		{"maxmemory_policy:noeviction evicted_keys:5", "eviction", fine, "has evicted 5 keys"},
+		{"aof_last_write_status:err", "persistence", problem, "can't save"},
+		{"aof_last_bgrewrite_status:err", "persistence", problem, "can't save"},
+		{"rdb_last_bgsave_status:err", "persistence", problem, "can't save"},
+		{"connected_slaves:1 slave0:ip=10.0.0.7,port=7000,state=wait_bgsave,offset=0,lag=0", "replicas", problem, "10.0.0.7:7000 is wait_bgsave"},
+		{"connected_slaves:2 slave0:state=online,lag=1 slave1:state=online,lag=11", "replicas", problem, "11 s ago"},
+	} {
+		var e examination
+		info := parseInfo(strings.ReplaceAll(c.info, " ", "\r\n"))
+		switch c.check {
+		case "version":
+			e.version(redisconn.Probe{}, info)
+		case "memory", "eviction":
+			e.memory(redisconn.Probe{}, info)
+		case "persistence":
+			e.persistence(redisconn.Probe{}, info)
+		case "replicas":
+			e.replicas(redisconn.Probe{}, info)
+		}
+		report{Findings: e.findings}.wants(t, c.check, c.level, c.says, "")
+	}
+}
+
 func TestDoctorEmbedded(t *testing.T) {
 	r := examine(t, exitOK, "REDIS_URL="+redistest.StartEmbedded(t).URL())
 	r.wants(t, "use", fine, "can be read", "")
@@ -150,4 +193,6 @@ func TestDoctorSentinels(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 	r.wants(t, "replicas", warning, "2 replicas", "WaitReplicas")
+	two := examine(t, exitOK, "REDIS_SENTINEL_MASTER="+group.Name, "REDIS_SENTINELS="+strings.Join(group.Sentinels[:2], ","))
+	two.wants(t, "sentinel", warning, "names 2 sentinels", "three or more")
 }

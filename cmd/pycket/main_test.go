@@ -450,6 +450,15 @@ func TestWatch(t *testing.T) {
 	if n := strings.Count(r.out, "\n"); n != 3 {
 		t.Errorf("%d lines: %s", n, r.out)
 	}
+	interrupted, stop := context.WithCancel(t.Context())
+	stop()
+	var errs bytes.Buffer
+	code := run(interrupted, []string{"watch"}, func(name string) string {
+		return map[string]string{"REDIS_URL": strings.TrimPrefix(s.env, "REDIS_URL=")}[name]
+	}, new(bytes.Buffer), &errs)
+	if code != exitOK || errs.Len() > 0 {
+		t.Errorf("interrupted in a sweep: exit code %d, %s", code, errs.String())
+	}
 }
 
 var (
