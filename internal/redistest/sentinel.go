@@ -3,6 +3,7 @@
 package redistest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -116,14 +117,23 @@ func (g *Group) Master() *Server {
 
 // Isolate drops all that passes between a master and the other servers and sentinels of a divisible group. No connection
 // breaks. Who connects to the master with [Group.Dial] still can.
-func (g *Group) Isolate(master *Server) { g.relays[slices.Index(g.Servers, master)].divide() }
+func (g *Group) Isolate(master *Server) { g.relays[slices.Index(g.Servers, master)].divide(true) }
+
+// Join ends what Isolate began. What was held up arrives.
+func (g *Group) Join(server *Server) { g.relays[slices.Index(g.Servers, server)].divide(false) }
+
+// Known returns the servers' addresses, by those that the servers and sentinels of a divisible group know.
+func (g *Group) Known() map[string]string {
+	known := map[string]string{}
+	for i, address := range g.announced {
+		known[address] = g.Servers[i].Addr
+	}
+	return known
+}
 
 // Dial connects to the server that is known by an address, or to any other address.
 func (g *Group) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	if i := slices.Index(g.announced, address); i >= 0 {
-		address = g.Servers[i].Addr
-	}
-	return new(net.Dialer).DialContext(ctx, network, address)
+	return new(net.Dialer).DialContext(ctx, network, cmp.Or(g.Known()[address], address))
 }
 
 // DoSentinels carries out a command on every sentinel.
@@ -227,10 +237,11 @@ func (r *relay) lead(address string) {
 	r.server = address
 }
 
-func (r *relay) divide() {
+func (r *relay) divide(divided bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.divided = true
+	r.divided = divided
+	r.healed.Broadcast()
 }
 
 func (r *relay) serve(client net.Conn) {

@@ -5,6 +5,8 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -145,6 +147,28 @@ func newTarget(on string, timeout time.Duration, s *stage) *target {
 			sleep(r, timeout/4, timeout)
 			command(server, "REPLICAOF", "NO", "ONE")
 		})
+		alive("no snapshots", func(server *redistest.Server, r *rand.Rand) {
+			path, _ := redis.Strings(command(server, "CONFIG", "GET", "dir"))
+			if len(path) != 2 {
+				return
+			}
+			os.Mkdir(filepath.Join(path[1], "dump.rdb"), 0o700) // where the file would be
+			command(server, "CONFIG", "SET", "save", "3600 1")
+			command(server, "BGSAVE")
+			sleep(r, timeout/4, timeout)
+			command(server, "CONFIG", "SET", "save", "")
+		})
+		alive("no more clients", func(server *redistest.Server, r *rand.Rand) {
+			c, err := redis.Dial("tcp", server.Addr)
+			if err != nil {
+				return
+			}
+			defer c.Close()
+			c.Do("CONFIG", "SET", "maxclients", 1)
+			c.Do("CLIENT", "KILL", "TYPE", "normal")
+			sleep(r, timeout/4, timeout)
+			c.Do("CONFIG", "SET", "maxclients", 10_000)
+		})
 		alive("killed, restarted", func(server *redistest.Server, r *rand.Rand) {
 			server.Kill()
 			sleep(r, 0, 2*timeout)
@@ -162,6 +186,16 @@ func newTarget(on string, timeout time.Duration, s *stage) *target {
 			sleep(r, timeout/10, 2*timeout)
 			proxy.Pass()
 		})
+		alive("network delays replies", func(_ *redistest.Server, r *rand.Rand) {
+			proxy.Delay(some(r, 10*time.Millisecond, timeout/4))
+			sleep(r, timeout/2, 2*timeout)
+			proxy.Delay(0)
+		})
+		alive("network trickles", func(_ *redistest.Server, r *rand.Rand) {
+			proxy.Trickle(some(r, 10*time.Microsecond, time.Millisecond))
+			sleep(r, timeout/2, 2*timeout)
+			proxy.Trickle(0)
+		})
 		alive("network silent, connections stay", func(*redistest.Server, *rand.Rand) {
 			proxy.Mute()
 			time.Sleep(timeout + timeout/5)
@@ -178,8 +212,8 @@ func newTarget(on string, timeout time.Duration, s *stage) *target {
 			proxy.DropReplies(false)
 		})
 	case "sentinel":
-		group := redistest.StartGroup(s, "--appendonly", "yes")
-		t.Master, t.Sentinels, t.WaitReplicas, t.nodes = group.Name, group.Sentinels, 1, group.Servers
+		group := redistest.StartDivisible(s, "--appendonly", "yes")
+		t.Master, t.Sentinels, t.WaitReplicas, t.nodes, t.Known = group.Name, group.Sentinels, 1, group.Servers, group.Known()
 		t.masters = func() []*redistest.Server {
 			if master := group.Master(); master != nil {
 				return []*redistest.Server{master}
@@ -198,6 +232,12 @@ func newTarget(on string, timeout time.Duration, s *stage) *target {
 			if _, err := command(sentinel(group, r), "SENTINEL", "FAILOVER", group.Name); err == nil {
 				t.replaced(master)
 			}
+		})
+		alive("master cut off from the others", func(master *redistest.Server, r *rand.Rand) {
+			group.Isolate(master)
+			t.replaced(master)
+			sleep(r, 0, timeout)
+			group.Join(master)
 		})
 	case "cluster":
 		cluster := redistest.StartCluster(s, 3, 3)

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -31,6 +32,7 @@ type configuration struct {
 	URL          string
 	Master       string // of the group that the sentinels watch
 	Sentinels    []string
+	Known        map[string]string // where servers are, by the addresses that sentinels know them by
 	Cluster      []string
 	WaitReplicas int
 	Timeout      time.Duration
@@ -112,6 +114,9 @@ func child(text string) error {
 		Redis: pycket.RedisSettings{
 			URL: c.URL, Cluster: c.Cluster, WaitReplicas: c.WaitReplicas, Timeout: c.Timeout,
 			Sentinel: pycket.SentinelSettings{Master: c.Master, Addresses: c.Sentinels},
+			Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, network, cmp.Or(c.Known[address], address))
+			},
 		},
 		Logger: slog.New(slog.DiscardHandler),
 	})

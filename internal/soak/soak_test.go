@@ -23,13 +23,13 @@ func TestSoak(t *testing.T) {
 	for _, on := range kinds {
 		t.Run(on, func(t *testing.T) {
 			if testing.Short() && on != "server" {
-				t.Skip("takes half a minute; run without -short")
+				t.Skip("takes a minute; run without -short")
 			}
 			redistest.Require(t, "redis-server", "redis-server")
 			if on == "sentinel" {
 				redistest.Require(t, "redis-sentinel", "redis-sentinel")
 			}
-			kept, err := soak(t.Context(), t.Output(), on, 12*time.Second, uint64(time.Now().UnixNano())) // #nosec G115 -- any
+			kept, err := soak(t.Context(), t.Output(), on, 20*time.Second, uint64(time.Now().UnixNano())) // #nosec G115 -- any
 			if err != nil {
 				t.Fatal(err)
 			}
