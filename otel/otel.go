@@ -137,8 +137,8 @@ func address(server string) []attribute.KeyValue {
 	return list
 }
 
-// Register reports the figures of [pycket.App.Stats] whenever metrics are collected: all operations, connections,
-// renewals, conflicts and reads from memory. Call Unregister of what it returns before the App is closed.
+// Register reports the figures of [pycket.App.Stats] whenever metrics are collected: all operations, faults,
+// connections, renewals, conflicts and reads from memory. Call Unregister of what it returns before the App is closed.
 func (t *Telemetry) Register(app *pycket.App) (metric.Registration, error) {
 	var r registry
 	pooled := func(more ...attribute.KeyValue) metric.ObserveOption {
@@ -156,6 +156,7 @@ func (t *Telemetry) Register(app *pycket.App) (metric.Registration, error) {
 		return c
 	}
 	operations := counter("pycket.operations", "{operation}", "Operations, those that asked Redis nothing included.")
+	faults := counter("pycket.faults", "{operation}", "Operations that have failed because of Redis, its set-up or what it holds.")
 	trips := counter("pycket.round_trips", "{round_trip}", "How often Redis was asked.")
 	retries := counter("pycket.retries", "{round_trip}", "How many of the round trips repeated a command.")
 	renewals := counter("pycket.renewals", "{renewal}", "Reads that renewed the idle timeout.")
@@ -182,10 +183,17 @@ func (t *Telemetry) Register(app *pycket.App) (metric.Registration, error) {
 		o.ObserveInt64(most.Inst(), int64(s.Connections.Max), own)
 		o.ObserveInt64(pending.Inst(), int64(s.Connections.Queued), own)
 		o.ObserveInt64(unanswered, int64(s.Connections.Waiting), own)
+		faulty := map[string]uint64{"unavailable": 0, "misconfigured": 0, "not_replicated": 0, "corrupt": 0}
 		for name, of := range s.Operations {
 			for outcome, n := range of.Outcomes {
+				if _, ok := faulty[outcome]; ok {
+					faulty[outcome] += n
+				}
 				o.ObserveInt64(operations, whole(n), pooled(semconv.DBOperationName(name), attribute.String("pycket.outcome", outcome)))
 			}
+		}
+		for outcome, n := range faulty { // with 0 too: a series that begins at 1 has no rate, and the first fault raises no alert
+			o.ObserveInt64(faults, whole(n), pooled(attribute.String("pycket.outcome", outcome)))
 		}
 		o.ObserveInt64(trips, whole(s.RoundTrips), own)
 		o.ObserveInt64(retries, whole(s.Retries), own)

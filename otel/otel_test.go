@@ -3,13 +3,16 @@ package pycketotel_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -177,6 +180,32 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
+// Faults are reported before there are any: a rate needs the 0 to see the first.
+func TestFaultsBeginAtZero(t *testing.T) {
+	reader := metric.NewManualReader()
+	s := newSite(t, pycketotel.Options{MeterProvider: metric.NewMeterProvider(metric.WithReader(reader))})
+	_, err := s.telemetry.Register(s.app)
+	must(t, err)
+	want := func(unavailable int64) {
+		t.Helper()
+		got := map[string]int64{}
+		data, _ := collect(t, reader)["pycket.faults"].Data.(metricdata.Sum[int64])
+		for _, point := range data.DataPoints {
+			outcome, _ := point.Attributes.Value("pycket.outcome")
+			got[outcome.AsString()] = point.Value
+		}
+		if want := map[string]int64{"unavailable": unavailable, "misconfigured": 0, "not_replicated": 0, "corrupt": 0}; !maps.Equal(got, want) {
+			t.Errorf("%v, want %v", got, want)
+		}
+	}
+	want(0)
+	s.redis.Close()
+	if _, err := s.app.Sessions(t.Context(), user); !errors.Is(err, pycket.ErrUnavailable) {
+		t.Error(err)
+	}
+	want(1)
+}
+
 // wantSilence wants nothing secret to be in what was reported.
 func wantSilence(t *testing.T, s *site, reported any) {
 	t.Helper()
@@ -268,7 +297,8 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
-// Every metric that the dashboard and the alerts name is one that Prometheus gets, and so is every label.
+// Every metric that the dashboard and the alerts name is one that Prometheus gets, and so is every label. Those with
+// names of the conventions, which other clients report too, are told apart by their scope.
 func TestDashboardAndAlerts(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	reader, err := exporter.New(exporter.WithRegisterer(registry))
@@ -280,11 +310,15 @@ func TestDashboardAndAlerts(t *testing.T) {
 	families, err := registry.Gather()
 	must(t, err)
 	labels := map[string]map[string]bool{} // of each name
+	scope := ""
 	for _, family := range families {
 		of := map[string]bool{"le": true, "job": true, "instance": true}
 		for _, m := range family.Metric {
 			for _, pair := range m.Label {
 				of[pair.GetName()] = true
+				if pair.GetName() == "otel_scope_name" {
+					scope = pair.GetValue()
+				}
 			}
 		}
 		labels[family.GetName()] = of
@@ -297,6 +331,7 @@ func TestDashboardAndAlerts(t *testing.T) {
 	name := regexp.MustCompile(`\b(?:db_client|pycket)_\w+`)
 	selector := regexp.MustCompile(`\b((?:db_client|pycket)_\w+)\{([^}]*)\}`)
 	matcher := regexp.MustCompile(`(\w+)\s*(?:=~|!~|!=|=)`)
+	scoped := regexp.MustCompile(`\bdb_client_\w+\{otel_scope_name=~"([^"]*)"`)
 	used := map[string]bool{}
 	for _, expression := range slices.Concat(dashboard(t), alerts(t)) {
 		all := map[string]bool{}
@@ -311,6 +346,17 @@ func TestDashboardAndAlerts(t *testing.T) {
 		}
 		if len(all) == 0 {
 			t.Errorf("no metric is in %q", expression)
+		}
+		shared := slices.DeleteFunc(name.FindAllString(expression, -1), func(n string) bool { return !strings.HasPrefix(n, "db_client_") || labels[n] == nil })
+		scopes := scoped.FindAllStringSubmatch(expression, -1)
+		if len(scopes) != len(shared) {
+			t.Errorf("%v of several clients have the scopes %q: %s", shared, scopes, expression)
+		}
+		for _, found := range scopes {
+			of := regexp.MustCompile("^(?:" + found[1] + ")$")
+			if !of.MatchString(scope) || !of.MatchString("") || of.MatchString("github.com/redis/go-redis/extra/redisotel/v9") {
+				t.Errorf("the scope is %s, or not reported, and asked for is %s", scope, of)
+			}
 		}
 		for _, found := range selector.FindAllStringSubmatch(expression, -1) {
 			for _, label := range matcher.FindAllStringSubmatch(found[2], -1) {
@@ -332,13 +378,45 @@ func TestDashboardAndAlerts(t *testing.T) {
 	if len(used) < 10 {
 		t.Errorf("only %v are used", used)
 	}
+	rows := documented(t)
+	for _, family := range families {
+		n := family.GetName()
+		if n == "target_info" {
+			continue
+		}
+		of := labels[n]
+		for _, other := range []string{"le", "job", "instance", "otel_scope_name", "otel_scope_schema_url", "otel_scope_version"} {
+			delete(of, other)
+		}
+		if got := slices.Sorted(maps.Keys(of)); !slices.Equal(got, rows[n]) {
+			t.Errorf("%s has the labels %v, and docs/observability.md says %v", n, got, rows[n])
+		}
+		delete(rows, n)
+	}
+	if len(rows) > 0 {
+		t.Errorf("docs/observability.md has metrics that are not reported: %v", rows)
+	}
+}
+
+// documented returns the labels of each metric that docs/observability.md lists, in order.
+func documented(t *testing.T) map[string][]string {
+	t.Helper()
 	page, err := os.ReadFile("../docs/observability.md")
 	must(t, err)
-	for _, family := range families {
-		if n := family.GetName(); !strings.HasPrefix(n, "target_info") && !strings.HasPrefix(n, "otel_") && !strings.Contains(string(page), "`"+n+"`") {
-			t.Errorf("docs/observability.md does not name %s", n)
+	code := regexp.MustCompile("`(\\w+)`(: [^|,]*)?") // a label's values may follow
+	rows := map[string][]string{}
+	for i, row := range regexp.MustCompile("(?m)^\\| `((?:db_client|pycket)_\\w+)` \\|([^|]*)\\|").FindAllStringSubmatch(string(page), -1) {
+		var list []string
+		for _, label := range code.FindAllStringSubmatch(row[2], -1) {
+			list = append(list, label[1])
 		}
+		if i > 0 {
+			list = append(list, "db_client_connection_pool_name") // which the page says below
+		}
+		slices.Sort(list)
+		rows[row[1]] = list
 	}
+	return rows
 }
 
 // dashboard returns the expressions of the dashboard.
@@ -371,6 +449,11 @@ func alerts(t *testing.T) (list []string) {
 	must(t, err)
 	for _, found := range regexp.MustCompile(`(?m)^ +expr: (.*)$`).FindAllStringSubmatch(string(data), -1) {
 		list = append(list, found[1])
+	}
+	for _, window := range regexp.MustCompile(`\[(\d+)m\]`).FindAllStringSubmatch(string(data), -1) {
+		if minutes, _ := strconv.Atoi(window[1]); minutes < 5 {
+			t.Errorf("%s may have one sample, which has no rate", window[0])
+		}
 	}
 	if rules := strings.Count(string(data), "- alert:"); len(list) != rules || rules < 4 {
 		t.Errorf("%d alerts with %d expressions", rules, len(list))
