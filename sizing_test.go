@@ -69,7 +69,7 @@ func TestSizing(t *testing.T) {
 		for i, longest := range []int{64, 256} { // bytes; 64 is the default
 			server.Do(0, "CONFIG", "SET", "hash-max-ziplist-value", longest)
 			site.browser().must(kind.ops(0)...) // what is made once is no session's
-			server.Do(0, "FLUSHALL", "SYNC") // Valkey frees memory later otherwise
+			server.Do(0, "FLUSHALL", "SYNC")    // Valkey frees memory later otherwise
 			before := figure(t, server, "memory", "used_memory")
 			for i := range sessions {
 				b := site.browser()
