@@ -508,6 +508,9 @@ func (b *browser) end(ctx context.Context) {
 		return
 	}
 	g := grave{cookie, l.owner, a.to, a.confirmed()}
+	if o.Do == "revoke user" { // a login that no replica has confirmed may have lost the session's place on the list
+		g.confirmed = g.confirmed && l.confirmed
+	}
 	b.wantDead(g, "after "+o.Do+", the id")
 	value := l.owner + ":late"
 	w := b.ask(b.some(), order{"set", "r0", value}, cookie)
