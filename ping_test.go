@@ -129,7 +129,7 @@ func TestPingSaysWhatToDo(t *testing.T) {
 		"healthy": {healthy: true},
 		"a replica": {
 			spoil: func(t *testing.T, server *redistest.Server) { server.Do(0, "REPLICAOF", "127.0.0.1", "1") },
-			want:  []string{"READONLY", "it is a replica", "Redis.URL"},
+			want:  []string{"READONLY", "it is a replica", "put the master in Redis.URL"},
 		},
 		"full": {
 			spoil: func(t *testing.T, server *redistest.Server) { server.Do(0, "CONFIG", "SET", "maxmemory", "1") },

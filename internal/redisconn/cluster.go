@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -164,7 +165,7 @@ func (c *Cluster) serverOf(ctx context.Context, slot int, deadline time.Time) (*
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
-			return nil, errors.Join(errNoServer, ignorance)
+			return nil, noServer(ignorance)
 		}
 		timer := time.NewTimer(time.Until(deadline))
 		select {
@@ -174,12 +175,20 @@ func (c *Cluster) serverOf(ctx context.Context, slot int, deadline time.Time) (*
 			timer.Stop()
 			return nil, ctx.Err()
 		case <-timer.C:
-			return nil, errors.Join(errNoServer, ignorance)
+			return nil, noServer(ignorance)
 		}
 	}
 }
 
 var errNoServer = errors.New("no server of the cluster is known for the key")
+
+// noServer returns errNoServer, with why, if that is known.
+func noServer(ignorance error) error {
+	if ignorance == nil {
+		return errNoServer
+	}
+	return fmt.Errorf("%w: %w", errNoServer, ignorance)
+}
 
 // redirected returns the server that another has redirected to. It remembers a slot that has moved for good.
 func (c *Cluster) redirected(to *redisc.RedirError, by *Server) *Server {
@@ -282,7 +291,7 @@ func (c *Cluster) layout(addresses []string) (best *layout, err error) {
 		for range some {
 			a := <-answers
 			if a.err != nil {
-				err = a.err
+				err = better(err, a.err)
 			}
 			if a.found.served > best.served {
 				best = a.found

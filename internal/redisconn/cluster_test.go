@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -133,5 +134,23 @@ func TestClusterIsUnavailable(t *testing.T) {
 	c.Close()
 	if _, err := c.Do(t.Context(), time.Now(), ping()); !errors.Is(err, ErrUnavailable) || !errors.Is(err, errClosed) {
 		t.Error(err)
+	}
+}
+
+// Of what the servers say that are asked for the layout, the one that says what must change is reported, in one line.
+func TestClusterSaysWhy(t *testing.T) {
+	refusing := redistest.Fake(t, func([]string) string { return "-WRONGPASS invalid username-password pair\r\n" })
+	silent := redistest.Fake(t, func([]string) string { return "" })
+	for _, seeds := range [][]string{{refusing, silent}, {silent, refusing}, {silent}} {
+		c := NewCluster(seeds, Target{Password: "word"}, 2*time.Second, nil)
+		t.Cleanup(func() { c.Close() })
+		_, err := c.Probes(t.Context(), time.Now())
+		text := fmt.Sprint(err)
+		if knows := len(seeds) == 2; errors.Is(err, ErrMisconfigured) != knows || strings.Contains(text, "WRONGPASS") != knows {
+			t.Errorf("%v: does it say what must change?", err)
+		}
+		if !errors.Is(err, ErrUnavailable) || strings.Contains(text, "\n") {
+			t.Errorf("%q", text)
+		}
 	}
 }

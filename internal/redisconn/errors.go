@@ -40,15 +40,52 @@ type Refusal struct{ cause error }
 func (r Refusal) Error() string { return r.cause.Error() }
 func (r Refusal) Unwrap() error { return r.cause }
 
-// unavailable marks a cause as ErrUnavailable, and also as ErrMisconfigured if there is something to do about it.
+// unavailable marks a cause as ErrUnavailable, and also as ErrMisconfigured if a configuration must change. It adds what
+// to do, if that is known.
 func unavailable(cause error) error {
 	if advice := adviceFor(cause); advice != "" {
 		return fmt.Errorf("%w: %w: %w; %s", ErrUnavailable, ErrMisconfigured, cause, advice)
 	}
-	if errors.Is(cause, syscall.ECONNREFUSED) { // it may be down for a moment
-		return fmt.Errorf("%w: %w; no server listens there: start it, or correct the address in the settings", ErrUnavailable, cause)
+	if advice := adviceIfItLasts(cause); advice != "" {
+		return fmt.Errorf("%w: %w; %s", ErrUnavailable, cause, advice)
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, cause)
+}
+
+// adviceIfItLasts says what to do about an error that may pass by itself. It returns "" for most.
+func adviceIfItLasts(err error) string {
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return "no server listens there: start it, or correct the address in the settings"
+	}
+	if refused := new(Refusal); errors.As(err, refused) {
+		return adviceOnWrites(refused.Error())
+	}
+	return ""
+}
+
+// adviceOnWrites says what to do about a [Refusal]. It returns "" for any other error of Redis. Before Redis 7, the
+// script's line precedes the code.
+func adviceOnWrites(text string) string {
+	for _, known := range []struct{ code, advice string }{
+		{"READONLY ", "it is a replica, which takes no writes: put the master in Redis.URL"},
+		{"OOM ", "it is full: raise its maxmemory, or delete other data"},
+		{"MISCONF ", "it can't save to its disk and refuses writes until it can: its log says what to fix"},
+		{"NOREPLICAS ", "it has fewer replicas than it wants: bring them back, or lower its min-replicas-to-write"},
+	} {
+		if strings.HasPrefix(text, known.code) || strings.Contains(text, "-"+known.code) {
+			return known.advice
+		}
+	}
+	return ""
+}
+
+// better returns the error of two that says what must change, the first if that does not tell them apart. The first may
+// be nil.
+func better(first, second error) error {
+	if first == nil || adviceFor(first) == "" && adviceFor(second) != "" {
+		return second
+	}
+	return first
 }
 
 // errOwnLimit is the cause of contexts that end with the timeout, not by the caller.
@@ -156,7 +193,7 @@ func adviceFor(err error) string {
 	case errors.As(err, &unknown):
 		return "put the CA of the server's certificate into the RootCAs of " + settings + ", or add it to those that this machine trusts"
 	case errors.As(err, &name) && settings == "Redis.TLS":
-		return "use a name in the server's certificate as the host in Redis.URL, or as the ServerName of Redis.TLS"
+		return "use a name in the server's certificate as the ServerName of Redis.TLS or, without sentinels and cluster, as the host in Redis.URL"
 	case errors.As(err, &name):
 		return "use a name in the sentinel's certificate as the host in Redis.Sentinel.Addresses, or as the ServerName of Redis.Sentinel.TLS"
 	case errors.As(err, &certificate):

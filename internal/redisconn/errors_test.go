@@ -5,6 +5,7 @@ package redisconn
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -15,12 +16,15 @@ import (
 
 // What Redis says is told apart, also in the second of two replies, and never names the arguments.
 func TestErrors(t *testing.T) {
-	for said, want := range map[string]struct{ refusal, wrongType, misconfigured bool }{
-		"READONLY You can't write against a read only replica.":                               {refusal: true},
-		"OOM command not allowed when used memory > 'maxmemory'.":                             {refusal: true},
-		"MISCONF Redis is configured to save RDB snapshots":                                   {refusal: true},
-		"NOREPLICAS Not enough good replicas to write.":                                       {refusal: true},
-		"ERR Error running script (call to f_0): @user_script:1: -OOM command not allowed":    {refusal: true},
+	for said, want := range map[string]struct {
+		advice                   string // of a Refusal
+		wrongType, misconfigured bool
+	}{
+		"READONLY You can't write against a read only replica.":                               {advice: "Redis.URL"},
+		"OOM command not allowed when used memory > 'maxmemory'.":                             {advice: "maxmemory"},
+		"MISCONF Redis is configured to save RDB snapshots":                                   {advice: "disk"},
+		"NOREPLICAS Not enough good replicas to write.":                                       {advice: "min-replicas-to-write"},
+		"ERR Error running script (call to f_0): @user_script:1: -OOM command not allowed":    {advice: "maxmemory"},
 		"ERR the user wrote OOM command":                                                      {},
 		"WRONGTYPE Operation against a key holding the wrong kind of value":                   {wrongType: true},
 		"ERR Error running script (call to f_0): @user_script:1: WRONGTYPE Operation against": {wrongType: true},
@@ -39,8 +43,11 @@ func TestErrors(t *testing.T) {
 			get := func(c *Command) {
 				c.String("key")
 				_, err := s.DoAll(t.Context(), time.Now(), c)
-				if got := errors.As(err, new(Refusal)); got != want.refusal {
+				if got := errors.As(err, new(Refusal)); got != (want.advice != "") {
 					t.Errorf("Refusal: %v: %v", got, err)
+				}
+				if _, advice, _ := strings.Cut(fmt.Sprint(err), said+"; "); !strings.Contains(advice, want.advice) {
+					t.Errorf("%v does not advise on %s", err, want.advice)
 				}
 				if got := errors.Is(err, ErrWrongType); got != want.wrongType {
 					t.Errorf("ErrWrongType: %v: %v", got, err)

@@ -82,7 +82,7 @@ func (r Reply) err() error {
 	switch text := string(r.text); {
 	case strings.Contains(text, "WRONGTYPE"):
 		return ErrWrongType
-	case refusesWrites(text):
+	case adviceOnWrites(text) != "":
 		return unavailable(Refusal{redis.Error(text)})
 	default:
 		return unavailable(withoutArgs(redis.Error(text)))
@@ -93,13 +93,6 @@ func (r Reply) err() error {
 // address, a new connection leads to the server that is.
 func (r Reply) notMaster() bool {
 	return r.kind == '-' && (bytes.Contains(r.text, []byte("READONLY")) || bytes.HasPrefix(r.text, []byte("MASTERDOWN")) || bytes.HasPrefix(r.text, []byte("LOADING")))
-}
-
-// refusesWrites reports whether an error is a [Refusal]. Before Redis 7, the script's line precedes the code.
-func refusesWrites(text string) bool {
-	return slices.ContainsFunc([]string{"READONLY ", "OOM ", "MISCONF ", "NOREPLICAS "}, func(code string) bool {
-		return strings.HasPrefix(text, code) || strings.Contains(text, "-"+code)
-	})
 }
 
 // A List is an array of strings, still in RESP. Its items share its memory, which nothing writes to. The zero List is

@@ -135,9 +135,7 @@ func (s *Sentinels) find(ctx context.Context) (master string, err error) {
 		select {
 		case a := <-answers:
 			if a.err != nil {
-				if err == nil || adviceFor(err) == "" && adviceFor(a.err) != "" {
-					err = a.err
-				}
+				err = better(err, a.err)
 				continue
 			}
 			heard = append(heard, a)

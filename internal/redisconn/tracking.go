@@ -336,7 +336,7 @@ func untracked(err error) error {
 		return err
 	}
 	replies := Replies{{kind: '-', text: []byte(refused)}}
-	if refusesWrites(string(refused)) || replies.mayPass() || passes.MatchString(string(refused)) {
+	if adviceOnWrites(string(refused)) != "" || replies.mayPass() || passes.MatchString(string(refused)) {
 		return Refusal{refused}
 	}
 	if advice := adviceFor(refused); advice != "" {

@@ -83,10 +83,6 @@ func uncached(err error) error {
 // advised adds to an error of Redis what to do about it, if that is known.
 func advised(err error) error {
 	for _, known := range []struct{ says, advice string }{
-		{"READONLY", "it is a replica, which takes no writes; use the master in Redis.URL"},
-		{"OOM command", "it is full; raise its maxmemory, or delete other data"},
-		{"MISCONF", "it can't save to its disk and refuses writes until it can; its log says what to fix"},
-		{"NOREPLICAS", "it has fewer replicas than it wants; bring them back, or lower its min-replicas-to-write"},
 		{ErrNotReplicated.Error(), "bring its replicas back, or lower Redis.WaitReplicas"},
 		{"older than 6.2", "use Redis 6.2 or later, or Valkey"},
 		{"nknown command", noCommand},
