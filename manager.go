@@ -514,6 +514,7 @@ func update[T any](s *SessionManager, c *call, name string, initial T, change fu
 		if err == nil {
 			called := time.Now()
 			value, err = change(value)
+			c.other = err != nil
 			c.since = c.since.Add(time.Since(called))
 		}
 		if err == nil {

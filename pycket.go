@@ -56,8 +56,9 @@ type Settings struct {
 	// MaxSessionsPerUser is how many sessions a user may have: a Login beyond that ends the oldest. 0 means any number.
 	MaxSessionsPerUser int
 
-	// Logger receives problems that no call can return, and some that a caller may have ignored; at level Debug, also that
-	// a session began, got a new id, ended or was revoked. nil means slog.Default(). No id, cookie, secret, user or stored
+	// Logger receives that Redis is unavailable, why, and when it is available again; problems that no call can return, and
+	// some that a caller may have ignored; at level Debug, also that a session began, got a new id, ended or was revoked.
+	// docs/observability.md has the lines. nil means slog.Default(). No id, cookie, secret, user or stored
 	// value is ever logged.
 	Logger *slog.Logger
 

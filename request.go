@@ -205,14 +205,6 @@ func (op *operation) end(c *call) {
 	op.lock.Unlock()
 }
 
-// explain notes and returns an error of the store.
-func (op *operation) explain(err error) error {
-	if errors.Is(err, ErrUnavailable) {
-		op.app.warnings.Lost(err)
-	}
-	return op.cancelled(err)
-}
-
 // cancelled adds to an operation's error that the request has ended, if that is why its context was cancelled.
 func (q *request) cancelled(err error) error {
 	if q.over.Load() && q.Context.Err() != nil && errors.Is(err, context.Canceled) {
@@ -245,7 +237,6 @@ const tick = time.Millisecond
 // settle records an operation's outcome and reports whether the session is alive. If it isn't, the request goes on with
 // another id if it has one, or without a session.
 func (q *request) settle(o store.Outcome) bool {
-	q.app.warnings.Found()
 	switch {
 	case o.State == store.Alive:
 		if q.trying { // the rotation was carried out
@@ -311,7 +302,7 @@ func (op *operation) asks() bool { return op.id != nil && !op.done && op.err == 
 // heard records the answer.
 func (op *operation) heard(o store.Outcome, err error) {
 	if err != nil {
-		op.err = op.explain(err)
+		op.err = op.cancelled(err)
 		return
 	}
 	if op.done = op.settle(o); op.done {
@@ -359,7 +350,7 @@ func (op *operation) wrote(o store.Outcome, err error) {
 		op.id = nil
 	}
 	if err != nil {
-		op.err = op.explain(err)
+		op.err = op.cancelled(err)
 		if !errors.Is(err, ErrTooLarge) && !errors.Is(err, store.ErrNotNumber) {
 			op.uncertain()
 		}
@@ -381,7 +372,7 @@ func (op *operation) value(name string) ([]byte, error) {
 		}
 		content, o, err := op.app.store.Read(op.ctx, op.began, op.id, name, op.snapshot.asked)
 		if err != nil {
-			return nil, op.explain(err)
+			return nil, op.cancelled(err)
 		}
 		if op.settle(o) {
 			op.snapshot.read(name, content)
@@ -395,7 +386,7 @@ func (op *operation) names() ([]string, error) {
 		content, o, err := op.app.store.ReadNames(op.ctx, op.began, op.id)
 		switch {
 		case err != nil:
-			return nil, op.explain(err)
+			return nil, op.cancelled(err)
 		case !op.settle(o):
 		case !content.Whole:
 			return slices.Sorted(slices.Values(content.Names())), nil
@@ -459,7 +450,7 @@ func (op *operation) destroy() error {
 			op.destroyed()
 		case err != nil:
 			op.uncertain()
-			return op.explain(err)
+			return op.cancelled(err)
 		case op.settle(o):
 			op.destroyed()
 			return op.unconfirmed

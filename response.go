@@ -39,10 +39,12 @@ func (w *response) commit() (cookie bool) {
 	}
 	q := w.request
 	c := call{app: q.app, ctx: q.Context, kind: stats.Cookie, began: time.Now()}
-	defer c.renewed()
 	op := operation{request: q, ctx: q.Context, began: store.Began{At: c.began, Trips: &q.trips}}
 	q.lock.Lock()
-	defer op.end(&c)
+	defer func() {
+		op.end(&c)
+		c.renewed(op.err)
+	}()
 	if w.committed.Load() {
 		return false
 	}
@@ -61,7 +63,8 @@ func (op *operation) headers(h http.Header) {
 		op.cookie = setCookie
 	}
 	if op.cookie == setCookie && op.lifetime == asStored {
-		idle, _ := op.value(store.IdleField) // which may find that the session has ended
+		var idle []byte
+		idle, op.err = op.value(store.IdleField) // which may find that the session has ended
 		ms, _ := strconv.ParseInt(string(idle), 10, 64)
 		op.lifetime = op.lifetimeFor(time.Duration(ms) * time.Millisecond)
 	}
@@ -116,6 +119,7 @@ func (op *operation) due() bool {
 		o, err = op.app.store.Check(op.ctx, op.began, op.id)
 		still = err == nil && op.settle(o)
 	}
+	op.err = err
 	if err == nil && o.State == store.Rotated {
 		err = errors.New("another request has given the session a new id meanwhile, whose cookie must stay")
 	}

@@ -112,6 +112,7 @@ type call struct {
 	kind  stats.Kind
 	name  string // of the key
 	named bool
+	other bool         // its error is that of a function of the application's
 	began time.Time    // zero before it does
 	since time.Time    // what the timeout of all its steps counts from; zero if each step has its own
 	trips *store.Trips // of steps that need no turn with the session; nil if there were none
@@ -182,10 +183,7 @@ func (c *call) count(err error) {
 		took = time.Since(c.began)
 	}
 	c.app.counters.Add(c.kind, outcome, took, c.cost.RoundTrips, c.cost.Retries)
-	switch outcome {
-	case stats.Corrupt, stats.NotReplicated:
-		c.app.warnings.Fault(failed(c.kind.String(), err))
-	}
+	c.warn(outcome, err)
 	if observe != nil {
 		observe(c.ctx, Operation{
 			Name: c.kind.String(), Outcome: outcome.String(), Err: err, Began: c.began, Took: took,
@@ -194,10 +192,23 @@ func (c *call) count(err error) {
 	}
 }
 
+// warn logs what an operator should know of the call.
+func (c *call) warn(outcome stats.Outcome, err error) {
+	switch {
+	case c.other:
+	case outcome == stats.OK && c.cost.RoundTrips > 0:
+		c.app.warnings.Found(c.kind.Writes())
+	case outcome == stats.Unavailable, outcome == stats.Misconfigured:
+		c.app.warnings.Lost(err, errors.As(err, new(store.Refusal)))
+	case outcome == stats.Corrupt, outcome == stats.NotReplicated:
+		c.app.warnings.Fault(failed(c.kind.String(), err))
+	}
+}
+
 // renewed ends the call of a cookie's renewal, which has asked Redis nothing if none was due.
-func (c *call) renewed() {
-	if c.cost.RoundTrips > 0 {
-		c.count(nil)
+func (c *call) renewed(err error) {
+	if c.cost.RoundTrips > 0 || err != nil {
+		c.count(err)
 	}
 }
 

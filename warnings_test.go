@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -328,34 +329,126 @@ func TestUnboundIsLogged(t *testing.T) {
 	}
 }
 
-// An outage of Redis is two lines of the log, however many operations fail meanwhile.
+// outageLines are the log's lines, without their times, and after what time Redis was available again.
+func outageLines(t *testing.T, j *journal) (lines []string, after time.Duration) {
+	t.Helper()
+	for line := range strings.Lines(j.String()) {
+		var said struct {
+			Level, Msg string
+			After      time.Duration
+		}
+		require(t, json.Unmarshal([]byte(line), &said))
+		lines, after = append(lines, said.Level+" "+said.Msg), said.After
+	}
+	return lines, after
+}
+
+const (
+	outageBegins = "ERROR pycket: redis is unavailable"
+	outageEnds   = "INFO pycket: redis is available again"
+)
+
+// An outage of Redis is two lines of the log, however many operations fail meanwhile. It lasted from the first failure to
+// the first success, whenever that is known to be the end.
 func TestOutageIsLogged(t *testing.T) {
 	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
-		journal, logger := newJournal()
-		s := settings(server)
-		s.Logger = logger
-		site := newSite(t, s)
+		journal, site := logged(t, settings(server))
 		b := site.browser()
-		for range 2 {
-			b.must("set:a:b")
-			server.Kill()
-			for range 5 {
-				if _, list, _ := b.try("set:a:c", "get:a"); len(list) == 0 || list[0].Err != "ErrUnavailable" {
-					t.Fatalf("%+v", list)
-				}
-			}
-			server.Restart()
-			for lines := len(journal.warnings(t)); len(journal.warnings(t)) == lines; {
-				b.must("set:a:d")
+		b.must("set:a:b")
+		server.Kill()
+		before := time.Now()
+		for range 5 {
+			if _, list, _ := b.try("set:a:c", "get:a"); len(list) == 0 || list[0].Err != "ErrUnavailable" {
+				t.Fatalf("%+v", list)
 			}
 		}
-		var got []string
-		for _, w := range journal.warnings(t) {
-			got = append(got, w.Level+" "+w.Msg)
+		failed := time.Now()
+		server.Restart()
+		least := time.Since(failed)
+		b.must("set:a:d")
+		most := time.Since(before)
+		for len(journal.warnings(t)) == 1 {
+			b.must("set:a:d")
 		}
-		want := []string{"ERROR pycket: redis is unavailable", "INFO pycket: redis is available again"}
-		if diff := cmp.Diff(append(want, want...), got); diff != "" {
+		lines, after := outageLines(t, journal)
+		if diff := cmp.Diff([]string{outageBegins, outageEnds}, lines); diff != "" {
 			t.Errorf("(-want +got):\n%s\n%s", diff, journal)
 		}
+		if after < least.Round(time.Millisecond) || after > most.Round(time.Millisecond) {
+			t.Errorf("it lasted %v, not from %v to %v", after, least, most)
+		}
 	})
+}
+
+// While Redis refuses writes, reads and logouts that work don't end the outage.
+func TestFullRedisIsLogged(t *testing.T) {
+	refuse(t, "OOM", func(t *testing.T, server *redistest.Server, begin, recover func()) {
+		journal, site := logged(t, settings(server))
+		b, leaver := site.browser(), site.browser()
+		b.must("set:a:b")
+		leaver.must("login:ann")
+		begin()
+		for _, op := range []string{"set:a:c", "inc:n:1"} {
+			if _, list := b.do(op); list[0].Err != "ErrUnavailable" {
+				t.Errorf("%s: %v", op, list)
+			}
+		}
+		time.Sleep(time.Second + time.Millisecond) // as long as it takes
+		b.must("get:a")
+		leaver.must("destroy")
+		recover()
+		b.must("get:a")
+		if lines, _ := outageLines(t, journal); len(lines) != 1 {
+			t.Errorf("the outage is over: %s", journal)
+		}
+		b.must("set:a:d")
+		if lines, _ := outageLines(t, journal); !slices.Equal(lines, []string{outageBegins, outageEnds}) {
+			t.Errorf("the log: %s", journal)
+		}
+	})
+}
+
+// A password that is wrong is in the log, whichever call fails first, with what to do. It is one line.
+func TestWrongPasswordIsLogged(t *testing.T) {
+	server := redistest.Start(t, "--requirepass", "right")
+	for name, call := range map[string]func(site *site) error{
+		"Ping":       func(site *site) error { return site.app.Ping(t.Context()) },
+		"Sessions":   func(site *site) error { _, err := site.app.Sessions(t.Context(), "telling"); return err },
+		"Revoke":     func(site *site) error { return site.app.Revoke(t.Context(), strings.Repeat("a", 16)) },
+		"RevokeUser": func(site *site) error { _, err := site.app.RevokeUser(t.Context(), "telling"); return err },
+		"Set": func(site *site) (err error) {
+			handle(site.app, httptest.NewRequest("GET", "/", nil), func(s *pycket.SessionManager) { err = s.Set("a telling name", 1) })
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := settings(server)
+			s.Redis.URL = "redis://:PASSWORD@" + server.Addr
+			journal, site := logged(t, s)
+			for range 3 {
+				wantError(t, call(site), pycket.ErrMisconfigured)
+			}
+			lines, _ := outageLines(t, journal)
+			if !slices.Equal(lines, []string{outageBegins}) || !strings.Contains(journal.String(), "WRONGPASS") || !strings.Contains(journal.String(), "password in Redis.URL") {
+				t.Errorf("the log: %s", journal)
+			}
+			for _, secret := range []string{"PASSWORD", "telling"} {
+				if strings.Contains(journal.String(), secret) {
+					t.Errorf("%s is in the log: %s", secret, journal)
+				}
+			}
+		})
+	}
+}
+
+// What the function given to Update returns is the application's, and not for the log, whatever it wraps.
+func TestErrorsOfOthersAreNotLogged(t *testing.T) {
+	journal, site := logged(t, settings(redistest.StartEmbedded(t)))
+	for _, cause := range []error{pycket.ErrUnavailable, pycket.ErrMisconfigured, pycket.ErrCorrupt} {
+		handle(site.app, httptest.NewRequest("GET", "/", nil), func(s *pycket.SessionManager) {
+			_, err := pycket.Update(s, "a", 0, func(int) (int, error) { return 0, fmt.Errorf("the application says: %w", cause) })
+			wantError(t, err, cause)
+		})
+	}
+	equal(t, "the log", "", journal.String())
 }

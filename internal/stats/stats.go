@@ -50,6 +50,16 @@ const (
 // String returns the name by which errors call the operation.
 func (k Kind) String() string { return kinds[k] }
 
+// Writes reports whether Redis carries out the operation only if it takes writes that need memory. Some others may write,
+// or be refused, or neither.
+func (k Kind) Writes() bool {
+	switch k {
+	case Set, SetMany, Increment, Update, Login, Notify, NotifyMany, Add, Ping:
+		return true
+	}
+	return false
+}
+
 var kinds = [Kinds]string{
 	"get", "has", "keys", "set", "set many", "delete", "clear", "pop", "increment", "update", "rotate", "destroy", "expiry", "login", "set user", "user",
 	"authentication time", "remember", "remembered", "handle", "revoke others", "notify", "notify many", "take", "peek", "add", "drain", "sessions", "revoke",

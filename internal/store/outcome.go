@@ -59,6 +59,9 @@ var (
 	ErrCorrupt = errors.New("what is stored cannot be read")
 )
 
+// A Refusal is that of package redisconn: an error of a Redis that takes no writes.
+type Refusal = redisconn.Refusal
+
 // ErrMalformed means that a script has returned what no script should.
 var ErrMalformed = errors.New("a script returned a malformed answer")
 

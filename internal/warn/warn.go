@@ -85,40 +85,61 @@ func (w *Warnings) Forgotten(cause error) {
 	w.losses.warn(w.logger, betweenMistakes, "the cookie of a session that is to be remembered was not sent", slog.Any("error", cause))
 }
 
-// An outage is a time in which operations fail because of Redis.
+// An outage is a time in which operations fail because of Redis. It is over when none has failed for a second: a few
+// servers of a cluster may be down. For one that comes back within ten minutes it takes a minute, so that such a cluster
+// is two lines a minute, at most. If Redis has refused writes, and answers reads, only a write shows that it is over.
 type outage struct {
-	on          atomic.Bool
-	mu          sync.Mutex
-	since, last time.Time
+	on     atomic.Bool
+	mu     sync.Mutex
+	writes bool // which are all that fails
+	quiet  time.Duration
+	began  time.Time
+	failed time.Time // an operation, for the last time
+	worked time.Time // the first one afterwards; zero if none has
+	over   time.Time // the outage before
 }
 
-// quietAfter is how long no operation may have failed before an outage is over: a few servers of a cluster may be down.
-const quietAfter = time.Second
-
-// Lost notes that an operation has failed because of Redis. The first failure of an outage is logged.
-func (w *Warnings) Lost(err error) {
-	w.outage.mu.Lock()
-	now := time.Now()
-	w.outage.last = now
-	began := !w.outage.on.Swap(true)
-	if began {
-		w.outage.since = now
+// Lost notes that an operation has failed because of Redis; refused says that Redis has refused to write. The first
+// failure of an outage is logged, and the first that shows that more than writes fail.
+func (w *Warnings) Lost(err error, refused bool) {
+	o, now := &w.outage, time.Now()
+	o.mu.Lock()
+	news := !o.on.Swap(true)
+	if news {
+		o.began, o.writes, o.quiet = now, refused, time.Second
+		if now.Sub(o.over) < 10*time.Minute {
+			o.quiet = time.Minute
+		}
 	}
-	w.outage.mu.Unlock()
-	if began {
+	if o.writes && !refused {
+		o.writes, news = false, true
+	}
+	o.failed, o.worked = now, time.Time{}
+	o.mu.Unlock()
+	if news {
 		w.logger.Error("pycket: redis is unavailable", "error", err)
 	}
 }
 
-// Found notes that Redis has carried out an operation. The end of an outage is logged.
-func (w *Warnings) Found() {
-	if !w.outage.on.Load() {
+// Found notes that Redis has carried out an operation, perhaps one that it takes only with other writes. The end of an
+// outage is logged, and the time between its first failure and the first success after its last: what nobody has asked
+// for meanwhile can't be known.
+func (w *Warnings) Found(wrote bool) {
+	o := &w.outage
+	if !o.on.Load() {
 		return
 	}
-	w.outage.mu.Lock()
-	gone := time.Since(w.outage.since)
-	over := time.Since(w.outage.last) > quietAfter && w.outage.on.Swap(false)
-	w.outage.mu.Unlock()
+	o.mu.Lock()
+	now := time.Now()
+	if o.worked.IsZero() && (wrote || !o.writes) {
+		o.worked = now
+	}
+	gone := o.worked.Sub(o.began)
+	over := !o.worked.IsZero() && now.Sub(o.failed) > o.quiet && o.on.Swap(false)
+	if over {
+		o.over = now
+	}
+	o.mu.Unlock()
 	if over {
 		w.logger.Info("pycket: redis is available again", "after", gone.Round(time.Millisecond))
 	}

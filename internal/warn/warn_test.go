@@ -57,28 +57,74 @@ func TestSkipped(t *testing.T) {
 	})
 }
 
-// An outage is over when no operation has failed for a while.
+// An outage is over when no operation has failed for a while, and lasted until one succeeded.
 func TestOutage(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w, lines := newLog()
-		w.Found()
-		for range 3 {
-			w.Lost(errors.New("no route"))
-			w.Found()
-			time.Sleep(time.Second)
-		}
-		w.Found()
-		time.Sleep(time.Millisecond)
-		w.Found()
-		w.Found()
-		want := []string{
-			`level=ERROR msg="pycket: redis is unavailable" error="no route"`,
-			`level=INFO msg="pycket: redis is available again" after=3.001s`,
-		}
-		if diff := cmp.Diff(want, lines()); diff != "" {
-			t.Errorf("(-want +got):\n%s", diff)
-		}
-	})
+	const (
+		begins = `level=ERROR msg="pycket: redis is unavailable" error=`
+		ends   = `level=INFO msg="pycket: redis is available again" after=`
+	)
+	type (
+		lost  = bool // whether it is a refusal to write
+		found = int  // 1 for a write
+	)
+	const read, write found = 0, 1
+	pass := func(d time.Duration) time.Duration { return d }
+	for name, test := range map[string]struct {
+		events []any // lost, found, or time that passes
+		want   []string
+	}{
+		"healthy": {events: []any{read, write, pass(time.Hour), read}},
+		"down": {
+			events: []any{false, pass(time.Second), read, false, pass(100 * time.Millisecond), read, pass(900 * time.Millisecond), read, pass(1), read, read},
+			want:   []string{begins + "no", ends + "1.1s"},
+		},
+		"nobody asks": {
+			events: []any{false, pass(time.Hour), read},
+			want:   []string{begins + "no", ends + "1h0m0s"},
+		},
+		"back too soon": {
+			events: []any{
+				false, pass(2 * time.Second), read, pass(10*time.Minute - 1), false, pass(time.Second), read, pass(30 * time.Second), read,
+				false, pass(time.Second), read, pass(59 * time.Second), read, pass(1), read,
+			},
+			want: []string{begins + "no", ends + "2s", begins + "no", ends + "32s"},
+		},
+		"another": {
+			events: []any{false, pass(2 * time.Second), read, pass(10 * time.Minute), false, pass(time.Second), read, pass(1), read},
+			want:   []string{begins + "no", ends + "2s", begins + "no", ends + "1s"},
+		},
+		"full": {
+			events: []any{true, pass(time.Hour), read, true, pass(time.Hour), read, pass(time.Hour), write, pass(time.Hour), read},
+			want:   []string{begins + "full", ends + "3h0m0s"},
+		},
+		"full, then down": {
+			events: []any{true, true, false, true, false, pass(2 * time.Second), read},
+			want:   []string{begins + "full", begins + "no", ends + "2s"},
+		},
+		"down, then full": {
+			events: []any{false, true, pass(2 * time.Second), read},
+			want:   []string{begins + "no", ends + "2s"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, lines := newLog()
+				for _, event := range test.events {
+					switch event := event.(type) {
+					case lost:
+						w.Lost(errors.New(map[bool]string{true: "full", false: "no"}[event]), event)
+					case found:
+						w.Found(event == write)
+					case time.Duration:
+						time.Sleep(event)
+					}
+				}
+				if diff := cmp.Diff(test.want, lines()); diff != "" {
+					t.Errorf("(-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
 }
 
 // What needs saying only once is said once; of what can't be bound, once for each type, if it has something to bind.
