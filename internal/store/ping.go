@@ -42,12 +42,16 @@ func (s *Store) Ping(ctx context.Context, began Began) error {
 }
 
 // lookForEviction finds out whether a server may delete sessions to make room. A user without the right to INFO, which
-// nothing else needs, is not told.
+// nothing else needs, is not told, and asks once: Redis logs what it denies.
 func (s *Store) lookForEviction(ctx context.Context, began Began, at redisconn.Probe) {
+	if s.untold.Load() {
+		return
+	}
 	c := redisconn.NewCommand(s.key(at.Tag), 2, "INFO")
 	c.String("memory")
 	r, err := s.redis.Do(ctx, began.At, c.Counted(began.Trips))
 	if err != nil {
+		s.untold.Store(errors.Is(err, ErrMisconfigured))
 		return
 	}
 	limit, policy := "0", "noeviction"

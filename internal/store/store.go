@@ -59,8 +59,9 @@ type Store struct {
 
 	files map[string]string // of each script, by its hash
 
-	sizes    sizes  // of large sessions
-	refused  moment // when a renewal failed
+	sizes    sizes       // of large sessions
+	refused  moment      // when a renewal failed
+	untold   atomic.Bool // whether Redis may evict sessions: the user has no right to ask
 	renewals atomic.Uint64
 	cache    *cache // of sessions; nil if none are kept
 }
