@@ -618,7 +618,7 @@ func TestCacheUntracked(t *testing.T) {
 			b.must("set:a:c")
 			b.want([]outcome{{Value: "c"}}, "get:a")
 			lines := journal.warnings(t)
-			if len(lines) != 1 || !strings.Contains(lines[0].Msg, "CacheFor is set") || lines[0].Level != "WARN" {
+			if len(lines) != 1 || !strings.Contains(lines[0].Msg, "CacheFor is set, and sessions are not kept in memory") || lines[0].Level != "WARN" {
 				t.Errorf("%+v", lines)
 			}
 			if stats := site.app.CacheStats(); stats.Hits != 0 || stats.Bytes != 0 || stats.PongAge != 0 {

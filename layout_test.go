@@ -158,7 +158,7 @@ func testEarlierLayout(t *testing.T, site *site, user, cookie string) {
 // wantLater wants an operation to have met a session that a later version has stored.
 func wantLater(t *testing.T, op string, err error) {
 	t.Helper()
-	wantError(t, err, pycket.ErrUnavailable, "a later version of pycket")
+	wantError(t, err, pycket.ErrUnavailable, "a later version of pycket has stored the session")
 	if !errors.Is(err, pycket.ErrMisconfigured) {
 		t.Errorf("%s: %v is not ErrMisconfigured", op, err)
 	}

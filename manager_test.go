@@ -180,7 +180,7 @@ func TestRefusals(t *testing.T) {
 						wantError(t, err, pycket.ErrReserved, "pycket:id")
 						_, err = pycket.Get(m, "pycket:id", "")
 						wantError(t, err, pycket.ErrReserved, "pycket:id")
-						wantError(t, m.Set("large", strings.Repeat("x", 1001)), pycket.ErrTooLarge, `"large"`, "MaxValueBytes")
+						wantError(t, m.Set("large", strings.Repeat("x", 1001)), pycket.ErrTooLarge, `"large"`, "too large", "MaxValueBytes")
 						wantError(t, m.SetMany(pycket.Values{"a": strings.Repeat("x", 900), "b": strings.Repeat("x", 900), "c": strings.Repeat("x", 900), "d": strings.Repeat("x", 900)}), pycket.ErrTooLarge, "MaxSessionBytes")
 						_, err = m.Lookup("a", "no pointer")
 						wantError(t, err, nil, `"a"`, "pointer")

@@ -155,12 +155,12 @@ func TestMisconfigured(t *testing.T) {
 		httptest.NewRequest("GET", "/", nil), func(s *pycket.SessionManager) { noError(t, s.Set("a", 1)) })
 	for name, test := range map[string]struct{ url, want string }{
 		"full":      {"redis://" + full.Addr, "OOM"},
-		"dead":      {"redis://" + dead.Addr, "refused"},
+		"dead":      {"redis://" + dead.Addr, "connection refused"},
 		"dead, TLS": {"rediss://" + dead.Addr, "refused"},
 		"hung":      {"redis://" + hung.Addr().String(), "timeout"},
 		"hung, TLS": {"rediss://" + hung.Addr().String(), "may not speak TLS"},
 		"loading":   {"redis://" + redistest.Fake(t, func([]string) string { return "-LOADING Redis is loading the dataset in memory\r\n" }), "LOADING"},
-		"silent":    {"redis://" + redistest.Fake(t, func([]string) string { return "" }), "timeout"},
+		"silent":    {"redis://" + redistest.Fake(t, func([]string) string { return "" }), "i/o timeout"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			app := newApp(t, pycket.Settings{Secrets: []string{secret}, Redis: pycket.RedisSettings{URL: test.url, Timeout: shortTimeout}})

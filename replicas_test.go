@@ -33,7 +33,7 @@ func TestNotReplicated(t *testing.T) {
 		s := settings(server)
 		s.Redis.WaitReplicas, s.Redis.Timeout, s.MaxSessionsPerUser = 1, 3*shortTimeout, 5
 		site := newSite(t, s)
-		wantError(t, site.app.Ping(t.Context()), pycket.ErrNotReplicated, "ping", "0 of 1", "Redis.WaitReplicas")
+		wantError(t, site.app.Ping(t.Context()), pycket.ErrNotReplicated, "ping", "too few replicas have confirmed it in time", "0 of 1", "Redis.WaitReplicas")
 		if server.Embedded() { // there it does not take time
 			testNotReplicated(t, site)
 		}

@@ -184,7 +184,7 @@ func TestWaitWithinTimeout(t *testing.T) {
 		select {
 		case err := <-waited:
 			leave()
-			wantError(t, err, pycket.ErrUnavailable, "under way")
+			wantError(t, err, pycket.ErrUnavailable, "other operations of the request are under way")
 		case <-time.After(10 * time.Second):
 			leave()
 			<-waited

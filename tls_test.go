@@ -137,12 +137,13 @@ func TestRedisTLS(t *testing.T) {
 		"without rediss":                {"redis://" + open, trusted, nil},
 		"client certificate":            {"rediss://" + strict, presenting(client), nil},
 		"server name":                   {"rediss://" + named, with(func(c *tls.Config) { c.ServerName = "redis.internal" }), nil},
-		"unknown CA":                    {"rediss://" + open, nil, []string{"unknown authority", "RootCAs of Redis.TLS"}},
-		"no client certificate":         {"rediss://" + strict, trusted, []string{"client certificate"}},
+		"unknown CA":                    {"rediss://" + open, nil, []string{"certificate signed by unknown authority", "RootCAs of Redis.TLS"}},
+		"no client certificate":         {"rediss://" + strict, trusted, []string{"remote error: tls", "client certificate"}},
 		"client certificate of another": {"rediss://" + strict, presenting(stranger), []string{"client certificate"}},
 		"wrong name":                    {"rediss://" + named, trusted, []string{"IP SANs", "ServerName of Redis.TLS or, without sentinels and cluster,"}},
-		"expired":                       {"rediss://" + expired, trusted, []string{"expired", "valid certificate"}},
-		"plain server":                  {"redis://" + plain.Addr, trusted, []string{"without TLS", "Redis.TLS"}},
+		"another name":                  {"rediss://" + named, with(func(c *tls.Config) { c.ServerName = "redis.example" }), []string{"certificate is valid for redis.internal", "ServerName of Redis.TLS"}},
+		"expired":                       {"rediss://" + expired, trusted, []string{"certificate has expired", "valid certificate"}},
+		"plain server":                  {"redis://" + plain.Addr, trusted, []string{"the server speaks without TLS", "Redis.TLS"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := settings(plain)

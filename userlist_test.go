@@ -476,6 +476,6 @@ func TestLoginWithSpoiltList(t *testing.T) {
 		b := signIn(t, site, "ann")
 		b.want([]outcome{{Value: "ann"}}, "user")
 		_, err := site.app.Sessions(t.Context(), "ann")
-		wantError(t, err, pycket.ErrCorrupt, "sessions")
+		wantError(t, err, pycket.ErrCorrupt, "sessions", "the key holds a value of another Redis type")
 	})
 }

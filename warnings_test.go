@@ -252,7 +252,7 @@ func TestSecureCookieOverPlainHTTP(t *testing.T) {
 				if !test.want && len(list) > 0 {
 					t.Errorf("the log: %s", log)
 				}
-				if test.want && (len(list) != 1 || list[0].Level != "WARN" || !strings.Contains(list[0].Msg, "X-Forwarded-Proto")) {
+				if test.want && (len(list) != 1 || list[0].Level != "WARN" || !strings.Contains(list[0].Msg, "Cookies.Secure is SecureAlways, and a session's cookie was sent over plain HTTP") || !strings.Contains(list[0].Msg, "X-Forwarded-Proto")) {
 					t.Errorf("not one warning:\n%s", log)
 				}
 				if strings.Contains(log.String(), "shop") {

@@ -149,6 +149,9 @@ func TestClusterSaysWhy(t *testing.T) {
 		if knows := len(seeds) == 2; errors.Is(err, ErrMisconfigured) != knows || strings.Contains(text, "WRONGPASS") != knows {
 			t.Errorf("%v: does it say what must change?", err)
 		}
+		if knows := len(seeds) == 2; !knows && !strings.Contains(text, "no server of the cluster is known for the key") {
+			t.Errorf("%v does not say of what", err)
+		}
 		if !errors.Is(err, ErrUnavailable) || strings.Contains(text, "\n") {
 			t.Errorf("%q", text)
 		}

@@ -88,7 +88,7 @@ func TestFailure(t *testing.T) {
 	}
 	own, cancel := context.WithDeadlineCause(t.Context(), time.Now(), errOwnLimit)
 	defer cancel()
-	if err := failure(own, own.Err()); !errors.Is(err, ErrUnavailable) {
+	if err := failure(own, own.Err()); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "context deadline exceeded") {
 		t.Error(err)
 	}
 }

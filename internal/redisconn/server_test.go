@@ -467,3 +467,15 @@ func TestLargeReplies(t *testing.T) {
 	get("small", true)
 	get("small", false)
 }
+
+// Who waits for a connection to itself until the timeout is told that all were in use.
+func TestConnectionsInUse(t *testing.T) {
+	s := newServer(t, Target{Address: redistest.Fake(t, func([]string) string { return "+PONG\r\n" })}, 2, 100*time.Millisecond)
+	s.slots <- struct{}{}
+	c := ping()
+	c.Replicate(1)
+	_, err := s.Do(t.Context(), time.Now(), c)
+	if <-s.slots; !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "all 1 connections are in use") {
+		t.Error(err)
+	}
+}
