@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -19,13 +20,57 @@ import (
 // Replicas are the first master's, the second's, and so on.
 func StartCluster(t testing.TB, masters, replicas int) *Server {
 	t.Helper()
-	server := startCluster(t, masters, replicas)
+	server := startCluster(t, masters, replicas, nil)
 	t.Cleanup(server.end)
 	return server
 }
 
-// startCluster is StartCluster without a cleanup, except if it fails.
-func startCluster(t testing.TB, masters, replicas int) *Server {
+// A DivisibleCluster is a cluster whose nodes know one another by addresses of a network that [DivisibleCluster.Isolate]
+// divides. A client must connect with Dial, which knows these addresses, too.
+type DivisibleCluster struct {
+	*Server
+	network
+	buses []*relay
+}
+
+// StartDivisibleCluster is [StartCluster] with such a network.
+func StartDivisibleCluster(t testing.TB, masters, replicas int) *DivisibleCluster {
+	t.Helper()
+	c := new(DivisibleCluster)
+	c.Server = startCluster(t, masters, replicas, c)
+	t.Cleanup(c.end)
+	return c
+}
+
+// join makes room for one more node in the network, and returns its arguments.
+func (c *DivisibleCluster) join(t testing.TB) (args []string) {
+	t.Helper()
+	c.relays, c.buses = append(c.relays, startRelay(t, false)), append(c.buses, startRelay(t, true))
+	_, port, _ := net.SplitHostPort(c.relays[len(c.relays)-1].address())
+	_, bus, _ := net.SplitHostPort(c.buses[len(c.buses)-1].address())
+	return []string{"--cluster-announce-port", port, "--cluster-announce-bus-port", bus}
+}
+
+// Isolate drops all that passes between a node and the others. No connection breaks. Who connects to the node with Dial
+// still can.
+func (c *DivisibleCluster) Isolate(node *Server) {
+	c.t.Helper()
+	id, err := redis.String(node.Do(0, "CLUSTER", "MYID"), nil)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for i, other := range c.nodes {
+		if other.Addr == node.Addr {
+			c.relays[i].divide("")
+			c.buses[i].divide("")
+		} else {
+			c.buses[i].divide(id)
+		}
+	}
+}
+
+// startCluster is StartCluster without a cleanup, except if it fails. Its nodes are within a network, if there is one.
+func startCluster(t testing.TB, masters, replicas int, within *DivisibleCluster) *Server {
 	t.Helper()
 	cluster := &Server{t: t, masters: masters}
 	ready := false
@@ -34,9 +79,18 @@ func startCluster(t testing.TB, masters, replicas int) *Server {
 			cluster.end()
 		}
 	}()
-	for range masters + replicas {
-		cluster.nodes = append(cluster.nodes, start(t, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000",
-			"--cluster-replica-validity-factor", "0", "--cluster-require-full-coverage", "no", "--repl-diskless-sync-delay", "0"))
+	for i := range masters + replicas {
+		args := []string{"--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-replica-validity-factor", "0",
+			"--cluster-require-full-coverage", "no", "--repl-diskless-sync-delay", "0"}
+		if within != nil {
+			args = append(args, within.join(t)...)
+		}
+		node := start(t, args...)
+		cluster.nodes = append(cluster.nodes, node)
+		if within != nil {
+			within.relays[i].lead(node.Addr)
+			within.buses[i].lead(busOf(node.Addr))
+		}
 	}
 	nodes := cluster.nodes
 	cluster.Addr = nodes[0].Addr
@@ -51,8 +105,13 @@ func startCluster(t testing.TB, masters, replicas int) *Server {
 			}
 			node.Do(0, "CLUSTER", slots...)
 		}
-		host, port, _ := net.SplitHostPort(node.Addr)
-		nodes[0].Do(0, "CLUSTER", "MEET", host, port)
+		known, bus := node.Addr, busOf(node.Addr)
+		if within != nil {
+			known, bus = within.relays[i].address(), within.buses[i].address()
+		}
+		host, port, _ := net.SplitHostPort(known)
+		_, bus, _ = net.SplitHostPort(bus)
+		nodes[0].Do(0, "CLUSTER", "MEET", host, port, bus)
 	}
 	agree := func(what string, agreed func(node *Server) bool) {
 		t.Helper()
@@ -85,6 +144,13 @@ func startCluster(t testing.TB, masters, replicas int) *Server {
 	return cluster
 }
 
+// busOf is where a node at an address listens to other nodes.
+func busOf(address string) string {
+	host, port, _ := net.SplitHostPort(address)
+	n, _ := strconv.Atoi(port)
+	return net.JoinHostPort(host, strconv.Itoa(n+10000))
+}
+
 // shared is the cluster of SharedCluster.
 var shared struct {
 	once    sync.Once
@@ -96,7 +162,7 @@ var shared struct {
 func SharedCluster(t testing.TB) *Server {
 	t.Helper()
 	Require(t, program(), "redis-server")
-	shared.once.Do(func() { shared.cluster = startCluster(t, 3, 0) })
+	shared.once.Do(func() { shared.cluster = startCluster(t, 3, 0, nil) })
 	if shared.cluster == nil {
 		t.Fatal("the shared cluster did not start: see the first test that asked for it")
 	}

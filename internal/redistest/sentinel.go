@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -25,7 +26,7 @@ type Group struct {
 	Servers   []*Server // the first is the master to begin with
 
 	announced []string // addresses of the servers, as they know one another
-	relays    []*relay // at these addresses, if any
+	network
 }
 
 // StartGroup starts a master, two replicas and three sentinels. The servers take arguments, as in Start.
@@ -49,7 +50,7 @@ func startGroup(t testing.TB, divisible bool, args []string) *Group {
 		own := slices.Clone(args)
 		var relay *relay
 		if divisible {
-			relay = startRelay(t)
+			relay = startRelay(t, false)
 			host, port, _ := net.SplitHostPort(relay.address())
 			own = append(own, "--replica-announce-ip", host, "--replica-announce-port", port)
 			g.relays = append(g.relays, relay)
@@ -117,24 +118,10 @@ func (g *Group) Master() *Server {
 
 // Isolate drops all that passes between a master and the other servers and sentinels of a divisible group. No connection
 // breaks. Who connects to the master with [Group.Dial] still can.
-func (g *Group) Isolate(master *Server) { g.relays[slices.Index(g.Servers, master)].divide(true) }
+func (g *Group) Isolate(master *Server) { g.relays[slices.Index(g.Servers, master)].divide("") }
 
 // Join ends what Isolate began. What was held up arrives.
-func (g *Group) Join(server *Server) { g.relays[slices.Index(g.Servers, server)].divide(false) }
-
-// Known returns the servers' addresses, by those that the servers and sentinels of a divisible group know.
-func (g *Group) Known() map[string]string {
-	known := map[string]string{}
-	for i, address := range g.announced {
-		known[address] = g.Servers[i].Addr
-	}
-	return known
-}
-
-// Dial connects to the server that is known by an address, or to any other address.
-func (g *Group) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	return new(net.Dialer).DialContext(ctx, network, cmp.Or(g.Known()[address], address))
-}
+func (g *Group) Join(server *Server) { g.relays[slices.Index(g.Servers, server)].join() }
 
 // DoSentinels carries out a command on every sentinel.
 func (g *Group) DoSentinels(t testing.TB, command string, args ...any) {
@@ -183,27 +170,45 @@ func startSentinel(t testing.TB, name, host, port string) string {
 	}
 }
 
+// A network has a relay before each of its servers.
+type network struct{ relays []*relay }
+
+// Known returns the servers' addresses, by those that the others know.
+func (n *network) Known() map[string]string {
+	known := map[string]string{}
+	for _, r := range n.relays {
+		known[r.address()] = r.leadsTo()
+	}
+	return known
+}
+
+// Dial connects to the server that the others know by an address, past the network, or to any other address.
+func (n *network) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(ctx, network, cmp.Or(n.Known()[address], address))
+}
+
 // A relay is a network to one server. It passes on bytes, whatever they mean: replication is not the protocol that a
 // [Proxy] knows.
 type relay struct {
 	listener net.Listener
+	bus      bool // between the nodes of a cluster
 	working  sync.WaitGroup
 
 	mu      sync.Mutex
-	healed  *sync.Cond // divided is false, or closed true
+	healed  *sync.Cond // divided is nil, or closed true
 	server  string
-	divided bool
+	divided *string // nil if it is not; the id of the node of a cluster that is cut off, "" for all who connect
 	closed  bool
 	ends    []net.Conn // of all that was ever connected
 }
 
-func startRelay(t testing.TB) *relay {
+func startRelay(t testing.TB, bus bool) *relay {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &relay{listener: listener}
+	r := &relay{listener: listener, bus: bus}
 	r.healed = sync.NewCond(&r.mu)
 	r.working.Go(func() {
 		for {
@@ -237,49 +242,82 @@ func (r *relay) lead(address string) {
 	r.server = address
 }
 
-func (r *relay) divide(divided bool) {
+// leadsTo returns the address of that server.
+func (r *relay) leadsTo() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.divided = divided
+	return r.server
+}
+
+// divide holds up what the node of a cluster with an id, or, if it is "", anybody, sends and is sent.
+func (r *relay) divide(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.divided = &id
+}
+
+func (r *relay) join() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.divided = nil
 	r.healed.Broadcast()
 }
 
-func (r *relay) serve(client net.Conn) {
+// keep makes the end of the test close a connection.
+func (r *relay) keep(c net.Conn) {
 	r.mu.Lock()
-	address := r.server
-	r.mu.Unlock()
-	server, err := net.Dial("tcp", address)
+	defer r.mu.Unlock()
+	r.ends = append(r.ends, c)
+	if r.closed {
+		c.Close()
+	}
+}
+
+func (r *relay) serve(client net.Conn) {
+	defer client.Close()
+	r.keep(client)
+	first, node := []byte(nil), "" // what comes first, and the node that has sent it
+	if r.bus {
+		first = make([]byte, 80) // of a header, which ends with the id
+		if _, err := io.ReadFull(client, first); err != nil {
+			return
+		}
+		node = string(first[40:])
+	}
+	server, err := net.Dial("tcp", r.leadsTo())
 	if err != nil {
-		client.Close()
 		return
 	}
-	r.mu.Lock()
-	r.ends = append(r.ends, client, server)
-	if r.closed {
-		client.Close()
-		server.Close()
+	r.keep(server)
+	r.working.Go(func() { r.pass(server, client, node) })
+	r.await(node)
+	if _, err := server.Write(first); err == nil {
+		r.pass(client, server, node)
 	}
-	r.mu.Unlock()
-	r.working.Go(func() { r.pass(client, server) })
-	r.pass(server, client)
+	server.Close()
 }
 
 // pass passes on what comes from one end to the other, until either closes.
-func (r *relay) pass(from, to net.Conn) {
+func (r *relay) pass(from, to net.Conn, node string) {
 	defer from.Close()
 	defer to.Close()
 	for buffer := make([]byte, 64<<10); ; {
 		n, err := from.Read(buffer)
-		r.mu.Lock()
-		for r.divided && !r.closed {
-			r.healed.Wait()
-		}
-		r.mu.Unlock()
+		r.await(node)
 		if err != nil {
 			return
 		}
 		if _, err := to.Write(buffer[:n]); err != nil {
 			return
 		}
+	}
+}
+
+// await waits while a node is cut off.
+func (r *relay) await(node string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for r.divided != nil && (*r.divided == "" || *r.divided == node) && !r.closed {
+		r.healed.Wait()
 	}
 }
