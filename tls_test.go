@@ -9,7 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"io"
+	"fmt"
 	"math/big"
 	"net"
 	"os"
@@ -17,6 +17,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/gomodule/redigo/redis"
 
 	"github.com/pycket/pycket"
 	"github.com/pycket/pycket/internal/redistest"
@@ -93,15 +95,27 @@ func (a *authority) pool() *x509.CertPool {
 // startTLS starts a redis-server that speaks TLS at the address it returns.
 func (a *authority) startTLS(certFile, keyFile string, args ...string) (address string) {
 	a.t.Helper()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		a.t.Fatal(err)
+	return a.encrypt(redistest.Start(a.t, args...), certFile, keyFile)
+}
+
+// encrypt makes a redis-server speak TLS, too, at the address it returns.
+func (a *authority) encrypt(server *redistest.Server, certFile, keyFile string) (address string) {
+	a.t.Helper()
+	if known, _ := server.Do(0, "CONFIG", "GET", "tls-port").([]any); len(known) == 0 {
+		redistest.Skip(a.t, "this redis-server was built without TLS; that of Debian has it")
 	}
-	address = free.Addr().String()
-	free.Close()
-	_, port, _ := net.SplitHostPort(address)
-	redistest.Start(a.t, append([]string{"--tls-port", port, "--tls-cert-file", certFile, "--tls-key-file", keyFile, "--tls-ca-cert-file", filepath.Join(a.dir, "ca.pem")}, args...)...)
+	address = redistest.FreeAddr(a.t)
+	for _, setting := range a.tls(address, certFile, keyFile) {
+		name, value, _ := strings.Cut(setting, " ")
+		server.Do(0, "CONFIG", "SET", name, value)
+	}
 	return address
+}
+
+// tls is the configuration of a server that speaks TLS at an address.
+func (a *authority) tls(address, certFile, keyFile string) (lines []string) {
+	_, port, _ := net.SplitHostPort(address)
+	return []string{"tls-ca-cert-file " + filepath.Join(a.dir, "ca.pem"), "tls-cert-file " + certFile, "tls-key-file " + keyFile, "tls-port " + port}
 }
 
 // A redis-server that speaks TLS, with a CA of the company's own, and what may be wrong with it.
@@ -166,40 +180,67 @@ func TestRedisTLS(t *testing.T) {
 	}
 }
 
-// Dial and TLS are for every connection: the shared one, those of large commands, and those to every server of a cluster.
+// Dial and TLS are for every connection: the shared one, those of large commands, the one on which a server says what has
+// changed, and those to every server of a cluster, to sentinels and to their master. Here all speak TLS to who has a
+// certificate, and nobody listens at the addresses that the App knows or hears of.
 func TestDial(t *testing.T) {
-	ca := newAuthority(t)
-	cert, _, _ := ca.issue("server", time.Now().Add(time.Hour), "redis.internal")
-	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
-		s := settings(server)
-		if server.Nodes() == nil {
-			s.Redis.URL = "redis://tunnel.invalid:1"
-		}
-		s.Redis.TLS = &tls.Config{RootCAs: ca.pool(), ServerName: "redis.internal"}
-		s.Redis.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
-			c, err := new(net.Dialer).DialContext(ctx, network, strings.Replace(address, "tunnel.invalid:1", server.Addr, 1))
-			if err != nil {
-				return nil, err
+	for name, begin := range map[string]func(ca *authority, certFile, keyFile string) (s pycket.Settings, leads map[string]string){
+		"redis": func(ca *authority, certFile, keyFile string) (pycket.Settings, map[string]string) {
+			server := redistest.Start(ca.t)
+			s := settings(server)
+			s.Redis.URL = account(server) + "tunnel.invalid:1"
+			return s, map[string]string{"tunnel.invalid:1": ca.encrypt(server, certFile, keyFile)}
+		},
+		"cluster": func(ca *authority, certFile, keyFile string) (pycket.Settings, map[string]string) {
+			server := redistest.StartCluster(ca.t, 3, 0)
+			s, leads := settings(server), map[string]string{}
+			s.Redis.Cluster = []string{"127.0.0.1:1"}
+			for i, node := range server.Nodes() {
+				leads[fmt.Sprintf("127.0.0.1:%d", i+1)] = ca.encrypt(node, certFile, keyFile)
+				node.Do(0, "CONFIG", "SET", "cluster-announce-port", i+1)
+				node.Do(0, "CONFIG", "SET", "cluster-announce-tls-port", i+1)
 			}
-			near, far := net.Pipe()
-			go func() { // which speaks TLS in place of the server
-				unwrapped := tls.Server(far, &tls.Config{Certificates: []tls.Certificate{cert}})
-				go func() {
-					defer c.Close()
-					io.Copy(c, unwrapped)
-				}()
-				defer unwrapped.Close()
-				io.Copy(unwrapped, c)
-			}()
-			return near, nil
-		}
-		site := newSite(t, s)
-		if err := site.app.Ping(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		large := strings.Repeat("x", 20<<10)
-		for range 10 { // on several servers of a cluster
-			site.browser().want([]outcome{{}, {Value: "b"}, {}, {Value: large}}, "set:a:b", "get:a", "set:large:"+large, "get:large")
-		}
-	})
+			for _, node := range server.Nodes() {
+				for known := 0; known < 3; { // until it has heard of the others
+					nodes, _ := redis.String(node.Do(0, "CLUSTER", "NODES"), nil)
+					known = strings.Count(nodes, " 127.0.0.1:1@") + strings.Count(nodes, " 127.0.0.1:2@") + strings.Count(nodes, " 127.0.0.1:3@")
+				}
+			}
+			return s, leads
+		},
+		"sentinel": func(ca *authority, certFile, keyFile string) (pycket.Settings, map[string]string) {
+			server := redistest.Start(ca.t)
+			master := ca.encrypt(server, certFile, keyFile)
+			_, certFile, keyFile = ca.issue("sentinel", time.Now().Add(time.Hour), "sentinel.internal")
+			sentinel := redistest.FreeAddr(ca.t)
+			redistest.StartSentinel(ca.t, "watched", "192.0.2.1", "6379", ca.tls(sentinel, certFile, keyFile)...)
+			s := settings(server)
+			s.Redis.URL = account(server)
+			s.Redis.Sentinel = pycket.SentinelSettings{Master: "watched", Addresses: []string{"sentinel.invalid:1"},
+				TLS: &tls.Config{RootCAs: ca.pool(), ServerName: "sentinel.internal"}}
+			return s, map[string]string{"sentinel.invalid:1": sentinel, "192.0.2.1:6379": master}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ca := newAuthority(t)
+			cert, certFile, keyFile := ca.issue("server", time.Now().Add(time.Hour), "redis.internal")
+			s, leads := begin(ca, certFile, keyFile)
+			s.Redis.TLS = &tls.Config{RootCAs: ca.pool(), ServerName: "redis.internal", Certificates: []tls.Certificate{cert}}
+			if s.Redis.Sentinel.TLS != nil {
+				s.Redis.Sentinel.TLS.Certificates = s.Redis.TLS.Certificates
+			}
+			s.Redis.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+				return new(net.Dialer).DialContext(ctx, network, leads[address])
+			}
+			site := caching(t, s, long)
+			large := strings.Repeat("x", 20<<10)
+			for range 10 { // on several servers of a cluster
+				b := site.browser()
+				b.want([]outcome{{}, {Value: "b"}, {}, {Value: large}}, "set:a:b", "get:a", "set:large:"+large, "get:large")
+			}
+			b := site.browser()
+			b.must("set:a:b")
+			site.remembers(b)
+		})
+	}
 }

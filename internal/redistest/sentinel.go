@@ -70,7 +70,7 @@ func startGroup(t testing.TB, divisible bool, args []string) *Group {
 	}
 	host, port, _ := net.SplitHostPort(g.announced[0])
 	for range 3 {
-		g.Sentinels = append(g.Sentinels, startSentinel(t, g.Name, host, port))
+		g.Sentinels = append(g.Sentinels, StartSentinel(t, g.Name, host, port))
 	}
 	for tries := 0; ; tries++ {
 		if info := fmt.Sprintf("%s", g.Servers[0].Do(0, "INFO", "replication")); strings.Count(info, "state=online") == 2 && g.agreed() {
@@ -133,20 +133,17 @@ func (g *Group) DoSentinels(t testing.TB, command string, args ...any) {
 	}
 }
 
-// startSentinel starts a sentinel and returns its address.
-func startSentinel(t testing.TB, name, host, port string) string {
+// StartSentinel starts a sentinel that watches a master, with more lines of configuration. It returns its address.
+func StartSentinel(t testing.TB, name, host, port string, lines ...string) (address string) {
 	t.Helper()
-	address, err := freeAddr()
-	if err != nil {
-		t.Fatal(err)
-	}
+	address = FreeAddr(t)
 	_, own, _ := net.SplitHostPort(address)
 	dir, err := os.MkdirTemp("", "redistest")
 	if err != nil {
 		t.Fatal(err)
 	}
 	file := filepath.Join(dir, "sentinel.conf") // which a sentinel rewrites
-	config := fmt.Sprintf("port %s\nbind 127.0.0.1\ndir %s\nsentinel monitor %s %s %s 2\nsentinel down-after-milliseconds %s 500\nsentinel failover-timeout %s 2000\n", own, dir, name, host, port, name, name)
+	config := fmt.Sprintf("port %s\nbind 127.0.0.1\ndir %s\nsentinel monitor %s %s %s 2\nsentinel down-after-milliseconds %s 500\nsentinel failover-timeout %s 2000\n%s\n", own, dir, name, host, port, name, name, strings.Join(lines, "\n"))
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}

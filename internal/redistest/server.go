@@ -66,7 +66,12 @@ func Require(t testing.TB, program, debianPackage string) {
 	if _, err := exec.LookPath(program); err == nil {
 		return
 	}
-	message := fmt.Sprintf("%s is not installed; on Debian: apt-get install %s", program, debianPackage)
+	Skip(t, fmt.Sprintf("%s is not installed; on Debian: apt-get install %s", program, debianPackage))
+}
+
+// Skip skips the test, or fails it if [Require] would.
+func Skip(t testing.TB, message string) {
+	t.Helper()
 	if os.Getenv("PYCKET_TEST_REQUIRE") == "all" {
 		t.Fatal(message)
 	}
@@ -180,6 +185,16 @@ func freeAddr() (string, error) {
 			return addr.String(), nil
 		}
 	}
+}
+
+// FreeAddr returns an address to listen on.
+func FreeAddr(t testing.TB) string {
+	t.Helper()
+	address, err := freeAddr()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return address
 }
 
 // StartEmbedded starts the embedded server.
