@@ -237,23 +237,55 @@ func TestStatsOfWhatIsRepeated(t *testing.T) {
 
 // What becomes of sessions is logged at Debug, and says nothing of which.
 func TestEventsAreLogged(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
+	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		journal := new(journal)
 		journal.w = &journal.text
 		s := settings(server)
 		s.Logger = slog.New(slog.NewTextHandler(&journal.lockedWriter, &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: untimed}))
+		s.MaxSessionsPerUser = 2
 		site := newSite(t, s)
-		site.browser().must("get:a", "set:a:b", "set:a:c", "rotate", "destroy", "destroy")
-		signIn(t, site, "ann")
-		signIn(t, site, "ann")
-		noError(t, site.app.Revoke(t.Context(), list(t, site, "ann")[0].Handle))
-		site.app.RevokeUser(t.Context(), "ann")
-		site.app.RevokeUser(t.Context(), "ann")
-		var want strings.Builder
-		for _, event := range []string{"a session began", "a session got a new id", "a session ended", "a session began", "a session began", "sessions were revoked", "sessions were revoked"} {
-			fmt.Fprintf(&want, "level=DEBUG msg=\"pycket: %s\"\n", event)
+		want := func(what string, events ...string) {
+			t.Helper()
+			var lines strings.Builder
+			for _, event := range events {
+				fmt.Fprintf(&lines, "level=DEBUG msg=\"pycket: %s\"\n", event)
+			}
+			equal(t, "the log of "+what, lines.String(), journal.String())
+			journal.text.Reset()
 		}
-		equal(t, "the log", want.String(), journal.String())
+		const began, revoked = "a session began", "sessions were revoked"
+		site.browser().must("get:a", "set:a:b", "set:a:c", "rotate", "destroy", "destroy")
+		want("one session", began, "a session got a new id", "a session ended")
+		signIn(t, site, "ann")
+		signIn(t, site, "ann")
+		want("two of a user", began, began)
+		signIn(t, site, "ann")
+		want("one too many", began, revoked)
+		handle := list(t, site, "ann")[0].Handle
+		noError(t, site.app.Revoke(t.Context(), handle))
+		want("Revoke", revoked)
+		noError(t, site.app.Revoke(t.Context(), handle))
+		want("Revoke of what has ended")
+		wantRevoked(t, site, 1, "ann")
+		want("RevokeUser", revoked)
+		wantRevoked(t, site, 0, "ann")
+		want("RevokeUser of nobody")
+
+		signIn(t, site, "ann")
+		handle = list(t, site, "ann")[0].Handle
+		want("one more", began)
+		unsure := settings(server)
+		unsure.Logger, unsure.Redis.WaitReplicas, unsure.Redis.Timeout = s.Logger, 1, shortTimeout
+		unreplicated(t, newApp(t, unsure).Revoke(t.Context(), handle))
+		if got := journal.String(); !strings.Contains(got, revoked) {
+			t.Errorf("the log of a Revoke that no replica has confirmed: %q", got)
+		}
+		journal.text.Reset()
+		unsure.Redis.URL, unsure.Redis.Cluster = "redis://127.0.0.1:1", nil
+		err := newApp(t, unsure).Revoke(t.Context(), handle)
+		if wantError(t, err, pycket.ErrUnavailable, "revoke"); strings.Contains(journal.String(), revoked) {
+			t.Errorf("the log of a Revoke that has failed: %s", journal)
+		}
 	})
 }
 

@@ -101,13 +101,14 @@ func (m *SessionManager) bind(c *call, user string, values Values, login bool) e
 		Agent: strings.ToValidUTF8(agent[:min(len(agent), maxAgent)], ""),
 	}
 	var idle time.Duration
+	var ended int // others, beyond MaxSessionsPerUser
 	for op.next() {
 		b.Next, b.Fields = nil, op.seal(sessionValue, fields)
 		if login && !op.fresh {
 			b.Next = op.rotation()
 		}
 		var o store.Outcome
-		idle, o, err = op.app.store.Login(op.ctx, op.began, op.id, op.fresh, b)
+		idle, ended, o, err = op.app.store.Login(op.ctx, op.began, op.id, op.fresh, b)
 		op.wrote(o, err)
 		if user == "" && op.id == nil && op.err == nil && !op.done {
 			return op.gone()
@@ -129,8 +130,12 @@ func (m *SessionManager) bind(c *call, user string, values Values, login bool) e
 	op.snapshot.learn(op.sealed...)
 	if login {
 		// The login has succeeded. If this fails, the next login tries again.
-		if err := op.app.store.Limit(op.ctx, op.began, user, op.id.Handle); err != nil {
+		more, err := op.app.store.Limit(op.ctx, op.began, user, op.id.Handle)
+		if err != nil {
 			op.app.logger.Warn("pycket: a user may have more sessions than Settings.MaxSessionsPerUser until the next login", "error", err)
+		}
+		if ended+more > 0 {
+			op.app.warnings.Revoked(op.Context)
 		}
 	}
 	return op.unconfirmed
@@ -286,7 +291,8 @@ func (a *App) Revoke(ctx context.Context, handle string) (err error) {
 	if !store.IsHandle(handle) {
 		return errHandle
 	}
-	if _, err = a.store.Revoke(ctx, c.start(), handle); err == nil {
+	ended, err := a.store.Revoke(ctx, c.start(), handle)
+	if ended {
 		a.warnings.Revoked(ctx)
 	}
 	return err

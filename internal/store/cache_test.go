@@ -31,7 +31,7 @@ func newCachingStore(t *testing.T, bytes int) (s *Store, begin func(user string,
 	return s, func(user string, value string) *ID {
 		t.Helper()
 		id := NewID()
-		if _, _, err := s.Login(context.Background(), Began{At: time.Now()}, id, true, Binding{User: user, Fields: []Field{{"a", []byte(value)}}}); err != nil {
+		if _, _, _, err := s.Login(context.Background(), Began{At: time.Now()}, id, true, Binding{User: user, Fields: []Field{{"a", []byte(value)}}}); err != nil {
 			t.Fatal(err)
 		}
 		return id

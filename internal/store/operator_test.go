@@ -54,7 +54,7 @@ func TestShow(t *testing.T) {
 			t.Errorf("before it begins: %+v, %v", o, err)
 		}
 		alive(t)(s.Set(ctx, now, id, true, []Field{{"a", []byte("1")}, {"", []byte("\x00\xff")}}))
-		_, o, err := s.Login(ctx, now, id, false, Binding{User: "ann", Authenticated: true, Agent: "agent"})
+		_, _, o, err := s.Login(ctx, now, id, false, Binding{User: "ann", Authenticated: true, Agent: "agent"})
 		alive(t)(o, err)
 		alive(t)(s.Remember(ctx, now, id, 48*time.Hour))
 		alive(t)(s.Notify(ctx, now, id, false, []Field{{"n", []byte("note")}}))
@@ -141,7 +141,7 @@ func TestSweep(t *testing.T) {
 			want[id.Handle] = Swept{Handle: id.Handle, Verifier: id.verifier, Size: 2}
 		}
 		owned := NewID()
-		_, o, err := s.Login(ctx, now, owned, true, Binding{User: "ann", Authenticated: true})
+		_, _, o, err := s.Login(ctx, now, owned, true, Binding{User: "ann", Authenticated: true})
 		alive(t)(o, err)
 		alive(t)(s.Remember(ctx, now, owned, time.Hour))
 		alive(t)(s.Notify(ctx, now, owned, false, []Field{{"n", []byte("note")}}))

@@ -93,7 +93,7 @@ func TestPrefix(t *testing.T) {
 		if o, err := s.Set(context.Background(), Began{At: time.Now()}, id, true, []Field{{"a", []byte("1")}}); err != nil || o.State != Alive {
 			t.Errorf("%+v, %v", o, err)
 		}
-		if _, o, err := s.Login(context.Background(), Began{At: time.Now()}, id, false, Binding{User: "ann", Authenticated: true}); err != nil || o.State != Alive {
+		if _, _, o, err := s.Login(context.Background(), Began{At: time.Now()}, id, false, Binding{User: "ann", Authenticated: true}); err != nil || o.State != Alive {
 			t.Errorf("%+v, %v", o, err)
 		}
 		if members, err := s.Members(context.Background(), Began{At: time.Now()}, "ann", true); err != nil || len(members) != 1 {
@@ -114,7 +114,7 @@ func TestNotificationsHeal(t *testing.T) {
 		s, ctx, now := newStoreOf(t, server, Config{Prefix: "pycket:", Cluster: true}), t.Context(), Began{At: time.Now()}
 		for _, waiting := range []bool{false, true} {
 			id := NewID()
-			if _, o, err := s.Login(ctx, now, id, true, Binding{User: "ann", Authenticated: true}); err != nil || o.State != Alive {
+			if _, _, o, err := s.Login(ctx, now, id, true, Binding{User: "ann", Authenticated: true}); err != nil || o.State != Alive {
 				t.Fatalf("%+v, %v", o, err)
 			}
 			key, list := s.key(id.Handle), s.listKey(listHash("ann"))

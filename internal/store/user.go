@@ -62,14 +62,15 @@ type Binding struct {
 
 // Login binds a session to a user, in one step with its new id and its values; in a cluster it takes the session's
 // place on the user's list first. What another user has left in the session is deleted. Login returns the session's own
-// idle timeout, 0 if it has none. If fresh, the id is new and the session begins.
-func (s *Store) Login(ctx context.Context, began Began, id *ID, fresh bool, b Binding) (idle time.Duration, o Outcome, err error) {
+// idle timeout, 0 if it has none, and how many of the user's oldest sessions it has ended on one server: see Limit. If
+// fresh, the id is new and the session begins.
+func (s *Store) Login(ctx context.Context, began Began, id *ID, fresh bool, b Binding) (idle time.Duration, ended int, o Outcome, err error) {
 	hash, places, unconfirmed := "", 0, error(nil)
 	if b.User != "" {
 		hash = listHash(b.User)
 		if s.config.Cluster {
 			if places, unconfirmed, err = s.takePlace(ctx, began, hash, id.Handle, s.config.WaitReplicas); err != nil {
-				return 0, Outcome{}, err
+				return 0, 0, Outcome{}, err
 			}
 		}
 	}
@@ -101,7 +102,7 @@ func (s *Store) Login(ctx context.Context, began Began, id *ID, fresh bool, b Bi
 		s.cache.forgetUser(b.User)
 	}
 	if err != nil || o.State != Alive {
-		return 0, o, err
+		return 0, 0, o, err
 	}
 	o.Unconfirmed = cmp.Or(o.Unconfirmed, unconfirmed)
 	items, _ := r.List()
@@ -109,13 +110,15 @@ func (s *Store) Login(ctx context.Context, began Began, id *ID, fresh bool, b Bi
 	if count, _ := items.Next(); !s.config.Cluster {
 		places, _ = strconv.Atoi(string(count))
 	}
+	count, _ := items.Next()
+	ended, _ = strconv.Atoi(string(count))
 	if places > 0 && places%tidyEvery == 0 {
 		ctx, cancel := s.within(ctx, began)
 		defer cancel()
 		s.Members(ctx, began, b.User, false) // it removes dead sessions; if it fails, the next login tries again
 	}
 	ms, _ := strconv.ParseInt(string(own), 10, 64)
-	return time.Duration(ms) * time.Millisecond, o, nil
+	return time.Duration(ms) * time.Millisecond, ended, o, nil
 }
 
 // within returns a context that ends with the operation that began then. Members itself has a timeout for each batch
@@ -144,17 +147,17 @@ func (s *Store) Destroy(ctx context.Context, began Began, id *ID, token string) 
 	return o, err
 }
 
-// Limit ends, in a cluster, the oldest sessions of a user who has more than MaxSessionsPerUser; elsewhere Login does
-// that. The session with the handle own stays, even if the servers' clocks differ.
-func (s *Store) Limit(ctx context.Context, began Began, user, own string) error {
+// Limit ends, in a cluster, the oldest sessions of a user who has more than MaxSessionsPerUser, and returns how many;
+// elsewhere Login does that. The session with the handle own stays, even if the servers' clocks differ.
+func (s *Store) Limit(ctx context.Context, began Began, user, own string) (ended int, err error) {
 	if !s.config.Cluster || s.config.MaxSessionsPerUser == 0 {
-		return nil
+		return 0, nil
 	}
 	ctx, cancel := s.within(ctx, began)
 	defer cancel()
 	members, err := s.Members(ctx, began, user, false)
 	if err != nil || len(members) <= s.config.MaxSessionsPerUser {
-		return err
+		return 0, err
 	}
 	slices.SortFunc(members, Member.Compare)
 	var oldest []string
@@ -163,8 +166,8 @@ func (s *Store) Limit(ctx context.Context, began Began, user, own string) error 
 			oldest = append(oldest, m.Handle)
 		}
 	}
-	_, err = s.look(ctx, began, user, oldest, true)
-	return err
+	gone, err := s.look(ctx, began, user, oldest, true)
+	return len(gone), err
 }
 
 // A Member is a session of a user.
@@ -302,5 +305,5 @@ func (s *Store) Revoke(ctx context.Context, began Began, handle string) (ended b
 	c.String("")
 	c.Replicate(s.config.WaitReplicas)
 	_, o, err := s.run(ctx, began, c)
-	return o.State == Alive, cmp.Or(err, o.Unconfirmed)
+	return err == nil && o.State == Alive, cmp.Or(err, o.Unconfirmed)
 }

@@ -1,7 +1,9 @@
 -- Ends the oldest sessions of a user who has logged in and has too many. In a cluster the library does this. Runs,
 -- last.
 -- in: user, hash, auth; own, idle; places; member, unlist, finish
--- returns: the session's own idle timeout or '', how many places the user's list has, and id
+-- returns: the session's own idle timeout or '', how many places the user's list has, how many sessions it has ended,
+--   and id
+local ended = 0
 if auth ~= '0' and MAXSESSIONS > 0 and not CLUSTER then
   local handles, others = redis.pcall('ZRANGE', LIST .. '{' .. hash .. '}', 0, -1), {}
   for i = 1, handles.err and 0 or #handles do -- a key of another type is not pycket's
@@ -14,6 +16,7 @@ if auth ~= '0' and MAXSESSIONS > 0 and not CLUSTER then
     end
   end
   table.sort(others, function(a, b) return a[2] < b[2] end)
-  for i = 1, #others + 1 - MAXSESSIONS do finish(others[i][1], '') end
+  ended = math.max(0, #others + 1 - MAXSESSIONS)
+  for i = 1, ended do finish(others[i][1], '') end
 end
-return { own and idle .. '' or '', places .. '', id }
+return { own and idle .. '' or '', places .. '', ended .. '', id }
