@@ -205,7 +205,9 @@ func (h *operations) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *operations) carryOut(w http.ResponseWriter, op string) outcome {
-	value, err := h.do(w, strings.Split(op, ":"))
+	words := strings.Split(op, ":")
+	heard.hide("argument", words[1:]...) // keys, users, values
+	value, err := h.do(w, words)
 	if err == nil {
 		return outcome{Value: value}
 	}
@@ -761,6 +763,7 @@ func handle(app *pycket.App, r *http.Request, use func(s *pycket.SessionManager)
 // signIn logs a new browser in.
 func signIn(t testing.TB, site *site, user string) *browser {
 	t.Helper()
+	heard.hide("argument", user)
 	b := site.browser()
 	site.works(b, func(s *pycket.SessionManager, _ *pycket.NotificationManager) error {
 		return s.Login(user, pycket.Values{"name": user})

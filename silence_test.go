@@ -1,9 +1,9 @@
 package pycket_test
 
-// No id, cookie's value, secret, Redis password or stored value is in any log or error. That is a promise about
-// every line of the library, so it is kept to by the whole suite: each test leaves here what its Apps, and the
-// servers around them, have logged, every error that was made and all that must not be in them. When the last
-// test has run, TestMain compares.
+// No id, cookie's value, secret, Redis password, user, handle or stored value is in any log or error, and a key only
+// where an error names its operation's. That is a promise about every line of the library, so it is kept to by the whole
+// suite: each test leaves here what its Apps, and the servers around them, have logged, every error that was made and
+// all that must not be in them. When the last test has run, TestMain compares.
 
 import (
 	"bytes"
@@ -46,6 +46,7 @@ func beginToHear() {
 	}
 	heard = newSilence()
 	heard.hide("secret", secret, otherSecret, "32 random bytes: openssl rand -base64 32") // the last is that of the examples
+	heard.hide("user", "ann", "bob")                                                      // who sign in in nearly every test that has users
 	log.SetOutput(heard.beside(os.Stderr))                                                // for slog.Default and for net/http, which logs panics, too
 	slog.SetLogLoggerLevel(slog.LevelDebug)
 }
@@ -148,7 +149,7 @@ func (s *silence) newApp(settings pycket.Settings) (*pycket.App, error) {
 	app, err := pycket.New(settings)
 	s.err(err)
 	if err == nil {
-		pycket.OverhearIDs(app, func(id []byte) { s.hide("id", string(id)) })
+		pycket.OverhearIDs(app, func(id []byte) { s.id(id) })
 	}
 	return app, err
 }
@@ -243,10 +244,19 @@ func (s *silence) cookie(lines ...string) {
 			if _, payload, ok := bytes.Cut(signed, []byte("|")); ok {
 				payload, _, _ = bytes.Cut(payload, []byte("|"))
 				if id, err := base64.URLEncoding.DecodeString(string(payload)); err == nil && len(id) > 4 {
-					s.hide("id", string(id[:len(id)-4]))
+					s.id(id[:len(id)-4])
 				}
 			}
 		}
+	}
+}
+
+// id takes note of an id and of the handle that it gives its session, which is in the session's key.
+func (s *silence) id(id []byte) {
+	s.hide("id", string(id))
+	if len(id) >= 12 {
+		_, handle, _ := strings.Cut(strings.TrimSuffix(keyOf(id), "}"), "{")
+		s.hide("handle", handle)
 	}
 }
 
@@ -286,7 +296,7 @@ func (s *silence) met(value any, data []byte) {
 }
 
 // shortest is how long something must be to be looked for; what is shorter could be there for another reason.
-var shortest = map[string]int{"cookie": 16, "id": 12, "secret": 16, "password": 8, "stored value": 12}
+var shortest = map[string]int{"cookie": 16, "id": 12, "handle": 16, "secret": 16, "password": 8, "user": 3, "argument": 12, "stored value": 12}
 
 // hide takes note of what must not be said. Of what is long, a part will do: that and the whole are not said
 // without it.
@@ -342,7 +352,7 @@ func monotonous(text string) bool {
 // forms are how something may be printed.
 func forms(kind, text string) []string {
 	list := []string{text}
-	if kind == "cookie" { // is all letters and digits, and of use as it is
+	if kind == "cookie" || kind == "handle" { // is all letters and digits, and of use as it is
 		return list
 	}
 	within := func(quoted string) string { return quoted[1 : len(quoted)-1] }
@@ -372,12 +382,12 @@ func (s *silence) leaks() (list []leak) {
 	full, unnamed := newLines(s.said), newLines(s.unnamed)
 	for kind, texts := range s.hidden {
 		said := full
-		if kind == "stored value" {
+		if kind == "stored value" || kind == "argument" {
 			said = unnamed
 		}
 		for text := range texts {
 			for _, form := range forms(kind, text) {
-				for _, line := range said.with(form) {
+				for _, line := range said.with(form, kind == "user" && len(text) < 12) {
 					if once := (leak{kind: kind, line: line}); !found[once] {
 						found[once] = true
 						list = append(list, leak{kind, form, line})
@@ -404,8 +414,18 @@ func newLines(set map[string]bool) lines {
 	return lines{text, suffixarray.New([]byte(text))}
 }
 
-func (l lines) with(text string) (list []string) {
-	for _, at := range l.index.Lookup([]byte(text), 100) {
+// with returns lines that have a text, or only those that have it as a word of its own, as a short name must be.
+func (l lines) with(text string, word bool) (list []string) {
+	most := 100
+	if word {
+		most = -1
+	}
+	letter := regexp.MustCompile(`^\w$`).MatchString
+	for _, at := range l.index.Lookup([]byte(text), most) {
+		end := at + len(text)
+		if word && (letter(text[:1]) && letter(l.text[at-1:at]) || letter(text[len(text)-1:]) && letter(l.text[end:end+1])) {
+			continue
+		}
 		begin := strings.LastIndex(l.text[:at], between) + len(between)
 		list = append(list, l.text[begin:at+strings.Index(l.text[at:], between)])
 	}
@@ -425,6 +445,9 @@ func (s *silence) missing() (list []string) {
 		"lines of logs":            {s.logs, 10},
 		"pieces of cookies":        {len(s.hidden["cookie"]), 10_000},
 		"pieces of ids":            {len(s.hidden["id"]), 3000},
+		"handles":                  {len(s.hidden["handle"]), 500},
+		"users":                    {len(s.hidden["user"]), 2},
+		"arguments":                {len(s.hidden["argument"]), 20},
 		"secrets":                  {len(s.hidden["secret"]), 3},
 		"stored values":            {len(s.hidden["stored value"]), 1000},
 	} {
@@ -474,6 +497,9 @@ func TestLeaksAreFound(t *testing.T) {
 		"id":           "\x01\xfeline of id;32 random bytes, or 256 bits",
 		"secret":       "a \"secret\" of 32 bytes & some more",
 		"password":     "pass word \"%\"",
+		"user":         "Ann <ann@example.org>",
+		"argument":     "the key of a \"value\"",
+		"handle":       base64.URLEncoding.EncodeToString([]byte("\x01\xfea handle\x02")),
 		"stored value": "what <someone> has \"stored\"\n\x00",
 	}
 	for kind, text := range texts {
@@ -482,7 +508,7 @@ func TestLeaksAreFound(t *testing.T) {
 			"bytes": fmt.Sprint([]byte(text)), "base64": base64.StdEncoding.EncodeToString([]byte(text)), "base64, URL": base64.URLEncoding.EncodeToString([]byte(text)),
 			"JSON": func() string { data, _ := json.Marshal(text); return string(data) }(), "query": url.QueryEscape(text), "path": url.PathEscape(text),
 		} {
-			if kind == "cookie" && !strings.Contains(printed, text) {
+			if (kind == "cookie" || kind == "handle") && !strings.Contains(printed, text) {
 				continue
 			}
 			s := newSilence()
@@ -515,6 +541,20 @@ func TestLeaksAreFound(t *testing.T) {
 	fmt.Fprint(s, "a part of a value: a longer text")
 	if leaks := s.leaks(); len(leaks) != 1 {
 		t.Errorf("a part of a value: %v", leaks)
+	}
+	s = newSilence()
+	s.hide("user", "ann")
+	fmt.Fprint(s, "Ann_ann cannot plan")
+	if leaks := s.leaks(); len(leaks) != 0 {
+		t.Errorf("letters of other words: %v", leaks)
+	}
+	for range 200 {
+		fmt.Fprintf(s, "cannot plan %d", len(s.said))
+	}
+	fmt.Fprint(s, "user=ann")
+	fmt.Fprint(s, "user=YW5u")
+	if leaks := s.leaks(); len(leaks) != 2 {
+		t.Errorf("a short name: %v", leaks)
 	}
 	if len(s.missing()) < 10 || s.judge(io.Discard, false) != 1 || newSilence().judge(io.Discard, false) != 0 {
 		t.Errorf("missing: %q", s.missing())
