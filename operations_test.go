@@ -111,8 +111,8 @@ func TestRights(t *testing.T) {
 		server.Do(0, "FLUSHALL")
 
 		without(t, rules, func(t *testing.T, command string, others []string) {
-			if command == "asking" { // which is sent while a slot moves
-				t.SkipNow()
+			if command == "asking" { // Ping can't try it: it is for a slot that moves, as in TestSlotMoves
+				return
 			}
 			allow(server, "restricted", others)
 			app, word := site.app, strings.ToUpper(command)

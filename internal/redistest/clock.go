@@ -21,7 +21,7 @@ func StartClocked(t testing.TB, args ...string) *Server {
 	library, _ := filepath.Glob("/usr/lib/*/faketime/libfaketime.so.1")
 	libc, _ := filepath.Glob("/lib/*/libc.so.6")
 	if len(library) == 0 || len(libc) == 0 {
-		t.Skip("libfaketime.so.1 and libc.so.6 are not where Debian puts them, in /usr/lib/*/faketime and /lib/*")
+		Skip(t, "libfaketime.so.1 and libc.so.6 are not where Debian puts them, in /usr/lib/*/faketime and /lib/*; on Debian: apt-get install libfaketime libc6")
 	}
 	file := filepath.Join(t.TempDir(), "clock")
 	writeClock(t, file, 0)
