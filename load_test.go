@@ -60,7 +60,9 @@ type load struct {
 	loses    loss
 	visitors []*regular
 	phase    atomic.Int32
-	back     atomic.Int32 // how often the server has come back without its last moments
+	proxy    *redistest.Proxy     // to the server, if the network is at fault
+	resolves func(address string) // says what the server's name stands for, if DNS is
+	back     atomic.Int32         // how often the server has come back without its last moments
 	over     atomic.Bool
 
 	mu      sync.Mutex
@@ -120,7 +122,6 @@ func (l *load) during(begin, end func()) {
 	})
 	l.phase.Store(ending)
 	end()
-	l.awaitRequests(1)
 	l.phase.Store(after)
 	l.awaitRequests(10)
 	l.over.Store(true)
@@ -136,6 +137,21 @@ func (l *load) during(begin, end func()) {
 		a := l.answers[kind]
 		l.t.Logf("%-8s %4d worked, %4d refused, the longest took %v", name+":", a.worked, a.refused, a.longest.Round(time.Millisecond))
 	}
+}
+
+// restore makes the network pass on everything, on new connections. What was on its way is lost, and so may a write be
+// that comes before the application has seen that its connection is cut.
+func (l *load) restore() {
+	for range 2 { // connections, and those that were begun in between
+		l.proxy.Cut()
+		l.proxy.Calm()
+		l.proxy.Pass()
+		l.proxy.Delay(0)
+		l.proxy.Trickle(0)
+		l.proxy.Corrupt(nil)
+		l.proxy.DropReplies(false)
+	}
+	l.awaitRequests(1)
 }
 
 // awaitRequests waits until each visitor has done so many requests more, the one under way included.
@@ -437,7 +453,8 @@ func (v *regular) logOut() {
 	}
 }
 
-// scan looks at all keys. Each has a TTL, and no session has half of what was written at once.
+// scan looks at all keys. Each has a TTL, no session lasts for more than its idle timeout, and none has half of what was
+// written at once.
 func (l *load) scan(server *redistest.Server) {
 	l.t.Helper()
 	for db := range 2 {
@@ -445,11 +462,15 @@ func (l *load) scan(server *redistest.Server) {
 			if !strings.HasPrefix(key, "pycket:") {
 				continue
 			}
-			if left := server.Do(db, "PTTL", key).(int64); left == -1 {
+			left := time.Duration(server.Do(db, "PTTL", key).(int64)) * time.Millisecond
+			if left == -time.Millisecond {
 				l.t.Errorf("%s has no TTL", key)
 			}
 			if !strings.HasPrefix(key, "pycket:s:") {
 				continue
+			}
+			if left > 24*time.Hour && l.loses == nothing { // otherwise it may be one that nobody uses
+				l.t.Errorf("%s lasts for another %v", key, left)
 			}
 			fields, err := redis.Strings(server.Do(db, "HMGET", key, "pycket:id", "owner", "a", "b"), nil)
 			require(l.t, err)

@@ -3,13 +3,16 @@ package pycket_test
 import (
 	"cmp"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"os/signal"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -19,18 +22,29 @@ import (
 	"github.com/pycket/pycket/internal/redistest"
 )
 
-// An outageOf is a fault of a Redis server, and what those get who use it meanwhile.
+// An outageOf is a fault of a Redis server, of its clock, or of the network, and what those get who use it meanwhile.
 type outageOf struct {
 	name                   string
 	args                   []string // of redis-server
 	reads, writes, logouts service
 	loses                  loss
-	cluster                bool // tested there, too: all servers have it
+	where                  place
 	hangs                  bool // what is refused takes until the timeout
 	begin                  func(l *load, server *redistest.Server) (end func())
 }
 
-// outages are the faults of a server. docs/reliability.md describes them.
+// A place is where an outage is.
+type place int
+
+const (
+	oneServer   place = iota
+	everyServer       // of a cluster, too
+	network           // between a server and the application
+	names             // of the server, as DNS says them
+	clock             // of a server
+)
+
+// outages are the faults that docs/reliability.md describes.
 func outages() []outageOf {
 	kill := func(_ *load, server *redistest.Server) func() {
 		server.Kill()
@@ -48,59 +62,100 @@ func outages() []outageOf {
 		panic(name)
 	}
 	list := []outageOf{
-		{"SIGKILL, AOF always", []string{"--appendonly", "yes", "--appendfsync", "always"}, fails, fails, fails, nothing, false, false, kill},
-		{"SIGKILL, AOF everysec", []string{"--appendonly", "yes"}, fails, fails, fails, moments, false, false, kill},
-		{"SIGKILL, RDB", nil, fails, fails, fails, moments, false, false, func(l *load, server *redistest.Server) func() {
+		{"SIGKILL, AOF always", []string{"--appendonly", "yes", "--appendfsync", "always"}, fails, fails, fails, nothing, oneServer, false, kill},
+		{"SIGKILL, AOF everysec", []string{"--appendonly", "yes"}, fails, fails, fails, moments, oneServer, false, kill},
+		{"SIGKILL, RDB", nil, fails, fails, fails, moments, oneServer, false, func(l *load, server *redistest.Server) func() {
 			server.Do(0, "SAVE")
 			l.awaitRequests(10) // which are lost
 			return kill(l, server)
 		}},
-		{"SIGKILL, nothing saved", nil, fails, fails, fails, keys, false, false, kill},
-		{"SIGSTOP", nil, fails, fails, fails, nothing, true, true, func(_ *load, server *redistest.Server) func() {
+		{"SIGKILL, nothing saved", nil, fails, fails, fails, keys, oneServer, false, kill},
+		{"SIGSTOP", nil, fails, fails, fails, nothing, everyServer, true, func(_ *load, server *redistest.Server) func() {
 			server.Suspend()
 			return server.Resume
 		}},
 		{"LOADING", slowToLoad(),
-			fails, fails, fails, moments, false, false, loading},
-		{"BUSY", nil, fails, fails, fails, nothing, false, false, busy},
-		{"maxclients", nil, fails, fails, fails, nothing, false, false, full},
-		{"CLIENT PAUSE ALL", nil, either, either, either, nothing, false, true, func(_ *load, server *redistest.Server) func() {
+			fails, fails, fails, moments, oneServer, false, loading},
+		{"BUSY", nil, fails, fails, fails, nothing, oneServer, false, busy},
+		{"maxclients", nil, fails, fails, fails, nothing, oneServer, false, full},
+		{"CLIENT PAUSE ALL", nil, either, either, either, nothing, oneServer, true, func(_ *load, server *redistest.Server) func() {
 			server.Do(0, "CLIENT", "PAUSE", 3000) // nothing ends it before
 			return func() { server.Do(0, "PING") }
 		}},
-		{"CLIENT PAUSE WRITE", nil, either, fails, fails, nothing, false, true, func(_ *load, server *redistest.Server) func() {
+		{"CLIENT PAUSE WRITE", nil, either, fails, fails, nothing, oneServer, true, func(_ *load, server *redistest.Server) func() {
 			server.Do(0, "CLIENT", "PAUSE", 600_000, "WRITE")
 			return func() { server.Do(0, "CLIENT", "UNPAUSE") }
 		}},
-		{"CLIENT KILL", nil, either, either, either, nothing, true, false, again("CLIENT", "KILL", "TYPE", "normal")},
-		{"SCRIPT FLUSH", nil, works, works, works, nothing, true, false, again("SCRIPT", "FLUSH")},
-		{"OOM", nil, works, fails, works, nothing, true, false, refuses("OOM")},
-		{"MISCONF, RDB", nil, works, fails, fails, nothing, false, false, refuses("MISCONF")},
-		{"MISCONF, AOF", []string{"--appendonly", "yes"}, works, fails, fails, nothing, false, false, diskFull},
-		{"NOREPLICAS", nil, works, fails, fails, nothing, false, false, refuses("NOREPLICAS")},
-		{"READONLY", nil, works, fails, fails, nothing, false, false, refuses("READONLY")},
+		{"CLIENT KILL", nil, works, either, works, nothing, everyServer, false, killing},
+		{"SCRIPT FLUSH", nil, works, works, works, nothing, everyServer, false, again("SCRIPT", "FLUSH")},
+		{"OOM", nil, works, fails, works, nothing, everyServer, false, refuses("OOM")},
+		{"MISCONF, RDB", nil, works, fails, fails, nothing, oneServer, false, refuses("MISCONF")},
+		{"MISCONF, AOF", []string{"--appendonly", "yes"}, works, fails, fails, nothing, oneServer, false, diskFull},
+		{"NOREPLICAS", nil, works, fails, fails, nothing, oneServer, false, refuses("NOREPLICAS")},
+		{"READONLY", nil, works, fails, fails, nothing, oneServer, false, refuses("READONLY")},
+
+		{"network is slow", nil, works, works, works, nothing, network, false, func(l *load, _ *redistest.Server) func() {
+			l.proxy.Delay(10 * time.Millisecond)
+			return func() { l.proxy.Delay(0) }
+		}},
+		{"network trickles", nil, works, works, works, nothing, network, false, func(l *load, _ *redistest.Server) func() {
+			l.proxy.Trickle(time.Nanosecond)
+			return func() { l.proxy.Trickle(0) }
+		}},
+		{"network is too slow", nil, fails, fails, fails, nothing, network, true, losing(func(p *redistest.Proxy) { p.Trickle(300 * time.Millisecond) })},
+		{"network drops all", nil, fails, fails, fails, nothing, network, true, losing(func(p *redistest.Proxy) {
+			p.Mute()
+			p.Clog()
+		})},
+		{"network drops replies and cuts", nil, fails, fails, fails, nothing, network, false, losing(func(p *redistest.Proxy) { p.DropReplies(true) })},
+		{"network cuts in the middle", nil, either, either, either, nothing, network, false, cutting},
+		{"network corrupts", nil, either, either, either, nothing, network, true, corrupting},
+		{"DNS is silent, then names another address", nil, fails, fails, fails, nothing, names, true, func(l *load, _ *redistest.Server) func() {
+			l.resolves("")
+			l.proxy.Cut()
+			return func() { l.resolves("192.0.2.2") }
+		}},
+		{"clock is set back", nil, works, works, works, nothing, clock, false, setting(-hours)},
+		{"clock is set forward", nil, works, works, works, nothing, clock, false, setting(hours)},
+		{"clock is set forward by a month", nil, works, works, works, keys, clock, false, setting(30 * 24 * time.Hour)},
 	}
 	for _, policy := range []string{"allkeys-lru", "allkeys-lfu", "allkeys-random", "volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl"} {
-		list = append(list, outageOf{"eviction, " + policy, nil, either, either, either, keys, false, false, evicting(policy)})
+		list = append(list, outageOf{"eviction, " + policy, nil, works, works, works, keys, oneServer, false, evicting(policy)})
 	}
 	return list
 }
 
-// Every fault of a server, under load: what does not work says so in time, the first request afterwards works, and
-// nothing is lost that need not be. Nobody gets what is another's, half of a write, or a notification twice.
+// Every fault, under load: what does not work says so in time, the first request afterwards works, and nothing is lost
+// that need not be. Nobody gets what is another's, half of a write, or a notification twice.
 func TestOutages(t *testing.T) {
 	signal.Ignore(syscall.SIGXFSZ) // by the servers that are started here: see diskFull
 	defer signal.Reset(syscall.SIGXFSZ)
 	test := func(t *testing.T, o outageOf, server *redistest.Server) {
 		s := settings(server)
+		var proxy *redistest.Proxy
+		var resolves func(address string)
+		switch o.where {
+		case network:
+			proxy, s = proxied(t, server)
+		case names:
+			proxy = redistest.NewProxy(t, server)
+			resolves = named(t, &s, map[string]string{"192.0.2.1": proxy.Addr, "192.0.2.2": server.Addr})
+			resolves("192.0.2.1")
+		}
+		s.Redis.Timeout = 6 * bound // which nothing takes that need not
 		if o.hangs {
 			s.Redis.Timeout = time.Second
 		}
 		l := newLoad(t, s, o.loses)
+		l.proxy, l.resolves = proxy, resolves
 		var ends []func()
 		end := func() {
 			for _, end := range ends {
 				end()
+			}
+			// What comes behind a command, or an attempt to connect, that has waited for the timeout ends with it.
+			if o.hangs && ends != nil {
+				l.awaitRequests(1)
 			}
 			ends = nil
 		}
@@ -121,11 +176,14 @@ func TestOutages(t *testing.T) {
 	}
 	for _, o := range outages() {
 		t.Run(o.name, func(t *testing.T) {
-			if !o.cluster {
+			switch o.where {
+			case everyServer:
+				redistest.Real(t, func(t *testing.T, server *redistest.Server) { test(t, o, server) })
+			case clock:
+				test(t, o, redistest.StartClocked(t))
+			default:
 				test(t, o, redistest.Start(t, o.args...))
-				return
 			}
-			redistest.Real(t, func(t *testing.T, server *redistest.Server) { test(t, o, server) })
 		})
 	}
 }
@@ -217,6 +275,87 @@ func again(command string, args ...any) func(*load, *redistest.Server) func() {
 			_, err := c.Do(command, args...)
 			return err
 		})
+	}
+}
+
+// killing lets a server close the connections that have carried out a command: those that are being made are left, as is
+// a connection that is not yet there when it looks. It does so again when all visitors have done a request since.
+func killing(l *load, server *redistest.Server) func() {
+	c := dial(l.t, server)
+	return repeated(func() error {
+		list, err := redis.String(c.Do("CLIENT", "LIST"))
+		for _, client := range killable.FindAllStringSubmatch(list, -1) {
+			if err == nil && !slices.Contains([]string{"client", "auth", "select", "cluster"}, client[2]) {
+				_, err = c.Do("CLIENT", "KILL", "ID", client[1])
+			}
+		}
+		l.awaitRequests(1)
+		return err
+	})
+}
+
+// killable finds the clients in a list that have carried out a command, and its name.
+var killable = regexp.MustCompile(`(?m)^id=([0-9]+) .* cmd=([a-z]+)`)
+
+// losing lets the network do something that loses what is on its way when it ends.
+func losing(begin func(p *redistest.Proxy)) func(*load, *redistest.Server) func() {
+	return func(l *load, _ *redistest.Server) func() {
+		begin(l.proxy)
+		return l.restore
+	}
+}
+
+// cutting lets the network cut connections, at any byte.
+func cutting(l *load, _ *redistest.Server) func() {
+	l.proxy.CutRandomly(1)
+	l.proxy.Cut() // those that there are
+	await(l.t, "cuts", func() bool { return l.proxy.Cuts() >= 200 })
+	return l.restore
+}
+
+// corrupting lets the network change what says how replies are to be read.
+func corrupting(l *load, _ *redistest.Server) func() {
+	random := rand.New(rand.NewPCG(1, 2))
+	var changed atomic.Int32
+	l.proxy.Corrupt(func(reply []byte) []byte {
+		if random.IntN(4) > 0 {
+			return reply
+		}
+		changed.Add(1)
+		return corrupted(random, reply)
+	})
+	await(l.t, "changes", func() bool { return changed.Load() >= 50 })
+	return l.restore
+}
+
+// corrupted changes one byte of those that say how a reply is to be read: a type, a digit of a length, the end of a line.
+func corrupted(random *rand.Rand, reply []byte) []byte {
+	framing := []int{}
+	for i := 0; i < len(reply); {
+		end := i + strings.Index(string(reply[i:]), "\n") + 1
+		framing = append(framing, i, end-2, end-1)
+		next := end
+		if kind := reply[i]; kind == '$' || kind == '*' {
+			for at := i + 1; at < end-2; at++ {
+				framing = append(framing, at)
+			}
+			if n, err := strconv.Atoi(string(reply[i+1 : end-2])); kind == '$' && err == nil && n >= 0 {
+				framing = append(framing, end+n, end+n+1)
+				next = end + n + 2
+			}
+		}
+		i = next
+	}
+	changed := slices.Clone(reply)
+	changed[framing[random.IntN(len(framing))]] = "0123456789+-:*$\r\nx"[random.IntN(18)]
+	return changed
+}
+
+// setting sets a server's clock.
+func setting(ahead time.Duration) func(*load, *redistest.Server) func() {
+	return func(_ *load, server *redistest.Server) func() {
+		server.SetClock(ahead)
+		return func() { server.SetClock(0) }
 	}
 }
 
