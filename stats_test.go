@@ -275,7 +275,7 @@ func TestEventsAreLogged(t *testing.T) {
 		handle = list(t, site, "ann")[0].Handle
 		want("one more", began)
 		unsure := settings(server)
-		unsure.Logger, unsure.Redis.WaitReplicas, unsure.Redis.Timeout = s.Logger, 1, shortTimeout
+		unsure.Logger, unsure.Redis.WaitReplicas = s.Logger, 1
 		unreplicated(t, newApp(t, unsure).Revoke(t.Context(), handle))
 		if got := journal.String(); !strings.Contains(got, revoked) {
 			t.Errorf("the log of a Revoke that no replica has confirmed: %q", got)
