@@ -27,8 +27,8 @@ func newStoreOf(t *testing.T, server *redistest.Server, c Config) *Store {
 	t.Helper()
 	target := redisconn.Target{Network: "tcp", Address: server.Addr, Other: c.Notifications}
 	pool := &redis.Pool{MaxIdle: 4, DialContext: target.Dial, TestOnBorrow: redisconn.CheckIdle}
-	c.Timeout, c.Idle, c.MaxSessionBytes = 3*time.Second, time.Hour, 1<<20
-	s := New(redisconn.NewServer(pool, server.Addr, 4, 3*time.Second), c)
+	c.Timeout, c.Idle, c.MaxSessionBytes = 30*time.Second, time.Hour, 1<<20
+	s := New(redisconn.NewServer(pool, server.Addr, 4, c.Timeout), c)
 	t.Cleanup(func() { s.Close() })
 	return s
 }
