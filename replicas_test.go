@@ -140,6 +140,24 @@ func TestEndingAsksTheMaster(t *testing.T) {
 	site.browser().with(cookies[0]).want([]outcome{{}, {}}, "rotate", "destroy") // the first has found none
 }
 
+// A place is not removed from a list because such a master takes its session for dead.
+func TestPruningAsksTheMaster(t *testing.T) {
+	server, replica := startPair(t)
+	s := settings(server)
+	s.Redis.WaitReplicas, s.Redis.Timeout = 1, time.Second
+	site := newSite(t, s)
+	awaitReplicas(t, server, "{any}", 1)
+	signIn(t, site, "ann")
+	for _, want := range []int64{1, 2} {
+		server.Do(0, "ZADD", listKey("ann"), time.Now().Add(-2*time.Minute).UnixMicro(), "missing-for-long")
+		if want == 2 {
+			hangReplica(t, server, replica)
+		}
+		wantSessions(t, site, "ann", 1)
+		equal(t, "places", want, server.Do(0, "ZCARD", listKey("ann")).(int64))
+	}
+}
+
 // In a cluster, RevokeUser believes that a session has ended only if a replica of its own server confirms it.
 func TestRevokeUserAsksTheSessionsMaster(t *testing.T) {
 	server := redistest.StartCluster(t, 3, 2)

@@ -166,7 +166,7 @@ func (s *Store) Limit(ctx context.Context, began Began, user, own string) (ended
 			oldest = append(oldest, m.Handle)
 		}
 	}
-	gone, err := s.look(ctx, began, user, oldest, true)
+	gone, err := s.look(ctx, began, user, oldest, ends)
 	return len(gone), err
 }
 
@@ -222,7 +222,11 @@ func (s *Store) Members(ctx context.Context, began Began, user string, end bool,
 			return members, cmp.Or(err, ErrMalformed)
 		}
 		from, handles = handles[last], slices.DeleteFunc(handles[:last], func(h string) bool { return slices.Contains(except, h) })
-		some, failure := s.look(ctx, began, user, handles, end)
+		how := looks
+		if end {
+			how = ends
+		}
+		some, failure := s.look(ctx, began, user, handles, how)
 		err = cmp.Or(err, failure)
 		for _, m := range some {
 			if !found[m.Handle] {
@@ -236,9 +240,17 @@ func (s *Store) Members(ctx context.Context, began Began, user string, end bool,
 	}
 }
 
-// look checks the sessions that handles name, and ends them if end is true: in one step on one server, and in one for
-// each slot in a cluster. It removes those that it finds dead from the list.
-func (s *Store) look(ctx context.Context, began Began, user string, handles []string, end bool) (members []Member, err error) {
+// What look does with the sessions, as ARGV[2] of members.lua.
+const (
+	looks    = "0"
+	ends     = "1"
+	confirms = "2" // looks, and has a replica confirm what it finds
+)
+
+// look checks the sessions that handles name, and may end them: in one step on one server, and in one for each slot in a
+// cluster. It removes those that it finds dead from the list. If replicas are waited for, one must confirm that first: a
+// master that was replaced, and does not know, may take a session for dead that is alive.
+func (s *Store) look(ctx context.Context, began Began, user string, handles []string, how string) (members []Member, err error) {
 	if len(handles) == 0 {
 		return nil, nil
 	}
@@ -248,17 +260,17 @@ func (s *Store) look(ctx context.Context, began Began, user string, handles []st
 	}
 	var mu sync.Mutex
 	var dead []string
-	var looks sync.WaitGroup
+	var asking sync.WaitGroup
 	for _, keys := range s.redis.Split(keys) {
-		looks.Go(func() {
+		asking.Go(func() {
 			c := s.members.On(2, keys...)
 			c.String(user)
-			c.Flag(end)
-			if end {
+			c.String(how)
+			if how != looks {
 				c.Replicate(s.config.WaitReplicas)
 			}
 			r, o, failure := s.ask(ctx, began, c)
-			if end {
+			if how == ends {
 				for _, key := range keys { // run would forget the first alone
 					s.cache.forgetKey(key)
 				}
@@ -278,7 +290,9 @@ func (s *Store) look(ctx context.Context, began Began, user string, handles []st
 				agent, _ := items.Next()
 				switch string(created) {
 				case "":
-					dead = append(dead, string(handle))
+					if o.Unconfirmed == nil {
+						dead = append(dead, string(handle))
+					}
 					continue
 				case "L":
 					err = cmp.Or(err, errLater)
@@ -288,8 +302,14 @@ func (s *Store) look(ctx context.Context, began Began, user string, handles []st
 			}
 		})
 	}
-	looks.Wait()
-	if len(dead) > 0 {
+	asking.Wait()
+	switch {
+	case len(dead) == 0:
+	case how == looks && s.config.WaitReplicas > 0: // what that returns is known, and an untidy list is not worth a wait
+		ctx, cancel := context.WithTimeout(ctx, s.config.Timeout/4)
+		defer cancel()
+		s.look(ctx, began, user, dead, confirms)
+	default:
 		c := s.prune.On(len(dead), s.listKey(listHash(user)))
 		for _, handle := range dead {
 			c.String(handle)

@@ -1,5 +1,5 @@
 -- Looks at sessions that a user's list names, and may end them. Runs, last.
--- in: KEYS: the sessions; ARGV[1]: the user; ARGV[2]: '1' to end them; member, finish
+-- in: KEYS: the sessions; ARGV[1]: the user; ARGV[2]: '1' to end them, see confirm; member, finish
 -- returns: five items each: the handle and, of one that was alive and the user's, when it was created and last seen
 --   (milliseconds), and authenticated (microseconds), and its user agent; else three times nothing after 'L', if its
 --   layout is a later one, or nothing. Then ARGV[1]
