@@ -201,10 +201,10 @@ func TestDial(t *testing.T) {
 				node.Do(0, "CONFIG", "SET", "cluster-announce-tls-port", i+1)
 			}
 			for _, node := range server.Nodes() {
-				for known := 0; known < 3; { // until it has heard of the others
+				await(ca.t, "the others' ports", func() bool {
 					nodes, _ := redis.String(node.Do(0, "CLUSTER", "NODES"), nil)
-					known = strings.Count(nodes, " 127.0.0.1:1@") + strings.Count(nodes, " 127.0.0.1:2@") + strings.Count(nodes, " 127.0.0.1:3@")
-				}
+					return strings.Count(nodes, " 127.0.0.1:1@")+strings.Count(nodes, " 127.0.0.1:2@")+strings.Count(nodes, " 127.0.0.1:3@") == 3
+				})
 			}
 			return s, leads
 		},
@@ -221,6 +221,9 @@ func TestDial(t *testing.T) {
 			return s, map[string]string{"sentinel.invalid:1": sentinel, "192.0.2.1:6379": master}
 		},
 	} {
+		if name == "cluster" && redistest.Debuggable() == nil { // one older than 7.0 does not tell the others its new port
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			ca := newAuthority(t)
 			cert, certFile, keyFile := ca.issue("server", time.Now().Add(time.Hour), "redis.internal")
