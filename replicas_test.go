@@ -107,7 +107,7 @@ func hangReplica(t *testing.T, master, replica *redistest.Server) {
 func TestEndingAsksTheMaster(t *testing.T) {
 	server, replica := startPair(t)
 	s := settings(server)
-	s.Redis.WaitReplicas, s.Redis.Timeout = 1, time.Second
+	s.Redis.WaitReplicas, s.Redis.Timeout = 1, 2*time.Second
 	site := newSite(t, s)
 	awaitReplicas(t, server, "{any}", 1)
 	server.Do(0, "DEL", "{any}")
@@ -144,7 +144,7 @@ func TestEndingAsksTheMaster(t *testing.T) {
 func TestPruningAsksTheMaster(t *testing.T) {
 	server, replica := startPair(t)
 	s := settings(server)
-	s.Redis.WaitReplicas, s.Redis.Timeout = 1, time.Second
+	s.Redis.WaitReplicas, s.Redis.Timeout = 1, 2*time.Second
 	site := newSite(t, s)
 	awaitReplicas(t, server, "{any}", 1)
 	signIn(t, site, "ann")

@@ -30,10 +30,11 @@ func TestReplicate(t *testing.T) {
 		sent = append(sent, words[0])
 		switch {
 		case words[0] == "WAIT":
-			if ms, _ := strconv.Atoi(words[2]); words[1] != "2" || ms <= 0 || ms >= most {
-				says = fmt.Sprintf("-ERR %q\r\n", words)
+			reply := says
+			if ms, _ := strconv.Atoi(words[2]); words[1] != "2" || ms <= 0 || ms >= most { // or it is the last command's
+				reply = fmt.Sprintf("-ERR %q\r\n", words)
 			}
-			io.WriteString(c, says)
+			io.WriteString(c, reply)
 		case len(words) > 1:
 			io.WriteString(c, "-"+words[1]+"\r\n")
 		default:
