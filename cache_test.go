@@ -709,7 +709,7 @@ func (rawCodec) Decode(data []byte, into any) error {
 // handleOf is the handle of a browser's session.
 func handleOf(t *testing.T, b *browser) string {
 	t.Helper()
-	return strings.Trim(strings.TrimPrefix(keyOf(idOf(t, b.cookie())), "pycket:s:"), "{}")
+	return handleIn(keyOf(idOf(t, b.cookie())))
 }
 
 // The history of one session, for the checker: what its ids open, and when that became so.
@@ -826,7 +826,7 @@ func checkCoherence(t *testing.T, server *redistest.Server) {
 		default:
 			e.id, e.process = -1, 0
 			plan(e)
-			if err := own.app.Revoke(t.Context(), h.key[len("pycket:s:{"):len(h.key)-1]); err != nil {
+			if err := own.app.Revoke(t.Context(), handleIn(h.key)); err != nil {
 				t.Error(err)
 			}
 		}

@@ -745,6 +745,9 @@ func keyOf(id []byte) string {
 	return "pycket:s:{" + base64.RawURLEncoding.EncodeToString(sum[:12]) + "}"
 }
 
+// handleIn returns the handle in a session's key.
+func handleIn(key string) string { return key[len("pycket:s:{") : len(key)-1] }
+
 // mayLag tells whether a key is a user's list in a cluster: what it names may have ended. The tests of
 // App.Sessions say what that may not mean.
 func mayLag(s *redistest.Server, key string) bool {

@@ -58,8 +58,8 @@ type Settings struct {
 
 	// Logger receives that Redis is unavailable, why, and when it is available again; problems that no call can return, and
 	// some that a caller may have ignored; at level Debug, also that a session began, got a new id, ended or was revoked.
-	// docs/observability.md has the lines. nil means slog.Default(). No id, cookie, secret, user or stored
-	// value is ever logged.
+	// docs/observability.md has the lines. nil means slog.Default(). No id, cookie, secret, user or stored value is ever
+	// logged.
 	Logger *slog.Logger
 
 	// Observe is called when an operation has ended, before it returns, from many goroutines at once: keep it short. ctx is

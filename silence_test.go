@@ -255,8 +255,7 @@ func (s *silence) cookie(lines ...string) {
 func (s *silence) id(id []byte) {
 	s.hide("id", string(id))
 	if len(id) >= 12 {
-		_, handle, _ := strings.Cut(strings.TrimSuffix(keyOf(id), "}"), "{")
-		s.hide("handle", handle)
+		s.hide("handle", handleIn(keyOf(id)))
 	}
 }
 

@@ -712,11 +712,11 @@ func TestThreatIDInStore(t *testing.T) {
 		b.must("set:a:secret")
 		key := keyOf(idOf(t, b.cookie()))
 		record := server.Hash(0, key)["pycket:id"]
-		handle, verifier := must(t, key[len("pycket:s:{"):len(key)-1]), must(t, record[:22]+"==")
+		handle, verifier := must(t, handleIn(key)), must(t, record[:22]+"==")
 		for name, id := range map[string][]byte{
 			"handle and verifier": append(append(handle[:12:12], verifier...), make([]byte, 16)...),
 			"verifier and handle": append(append(verifier[:16:16], handle...), make([]byte, 16)...),
-			"as text":             []byte((key[len("pycket:s:{"):len(key)-1] + record + strings.Repeat("0", 44))[:44]),
+			"as text":             []byte((handleIn(key) + record + strings.Repeat("0", 44))[:44]),
 		} {
 			for _, secret := range []string{secret, otherSecret} { // even with the secret
 				if got := b.with(signed(t, secret, "PYCKET_ID", id, 0)).must("get:a")[0]; got != "" {

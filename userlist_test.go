@@ -74,7 +74,7 @@ func (a *apart) ttl(key string) time.Duration {
 // covered checks that the list names the session, and lasts as long.
 func (a *apart) covered() {
 	a.t.Helper()
-	score := a.server.Do(0, "ZSCORE", a.list, strings.TrimSuffix(strings.TrimPrefix(a.session, "pycket:s:{"), "}"))
+	score := a.server.Do(0, "ZSCORE", a.list, handleIn(a.session))
 	if left := a.ttl(a.session); left <= 0 || score == nil || a.ttl(a.list) < left {
 		a.t.Errorf("the session lasts %v, the list %v, and the place on it is %s", left, a.ttl(a.list), score)
 	}
