@@ -62,8 +62,8 @@ var (
 // A Refusal is that of package redisconn: an error of a Redis that takes no writes.
 type Refusal = redisconn.Refusal
 
-// ErrMalformed means that a script has returned what no script should.
-var ErrMalformed = errors.New("a script returned a malformed answer")
+// ErrMalformed means that a script has returned what no script should, or that the network has changed it.
+var ErrMalformed = fmt.Errorf("%w: a script has run, and returned a malformed answer", ErrUnavailable)
 
 // errLater means that a session's layout is a later one. Nothing was changed: see docs/storage.md.
 var errLater = fmt.Errorf("%w: %w: a later version of pycket has stored the session; run that version", ErrUnavailable, ErrMisconfigured)
