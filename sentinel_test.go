@@ -161,6 +161,8 @@ func TestSentinelFailover(t *testing.T) {
 		{"hangs", 0, true}, {"hangs", 1, false}, {"hangs", 2, false},
 		{"partitioned", 0, true}, {"partitioned", 1, false}, {"partitioned", 2, false},
 		{"vanishes", 0, true},
+		{"killed, and a replica vanishes meanwhile", 2, true},
+		{"killed, and its successor is cut off", 2, true},
 	} {
 		if test.usual || everyFailover() {
 			t.Run(fmt.Sprintf("%s, WaitReplicas %d", test.kind, test.wait), func(t *testing.T) { testSentinelFailover(t, test.kind, test.wait) })
@@ -170,9 +172,13 @@ func TestSentinelFailover(t *testing.T) {
 
 func testSentinelFailover(t *testing.T, kind string, wait int) {
 	var group *redistest.Group
-	if kind == "partitioned" || kind == "vanishes" {
+	twice := strings.HasPrefix(kind, "killed, ") // another fault comes during the failover, which then leaves one server of three
+	switch {
+	case kind == "partitioned", kind == "vanishes":
 		group = redistest.StartDivisible(t, "--min-replicas-to-write", "1", "--min-replicas-max-lag", "1")
-	} else {
+	case twice:
+		group = redistest.StartDivisible(t)
+	default:
 		group = redistest.StartGroup(t)
 	}
 	old := group.Servers[0]
@@ -180,7 +186,7 @@ func testSentinelFailover(t *testing.T, kind string, wait int) {
 		allow(server, "restricted", rights("Sessions", "Users", "WaitReplicas"))
 	}
 	s := behind(group)
-	if kind == "vanishes" { // for the App, too, which goes by the network that is divided
+	if strings.Contains(kind, "vanishes") { // for the App, too, which goes by the network that is divided
 		s.Redis.Dial = nil
 	}
 	if kind == "hangs" {
@@ -198,10 +204,27 @@ func testSentinelFailover(t *testing.T, kind string, wait int) {
 	}
 	writers := newWriters(site, 4)
 	awaitReplicas(t, old, "{any}", 2)
-	fail := map[string]func(){"killed": old.Kill, "hangs": old.Suspend, "partitioned": func() { group.Isolate(old) }, "vanishes": func() { group.Isolate(old) }}[kind]
+	gone := []*redistest.Server{old}
+	isolate := func(server *redistest.Server) {
+		gone = append(gone, server)
+		group.Isolate(server)
+	}
+	fail := map[string]func(){
+		"killed": old.Kill, "hangs": old.Suspend, "partitioned": func() { group.Isolate(old) }, "vanishes": func() { group.Isolate(old) },
+		"killed, and a replica vanishes meanwhile": func() {
+			old.Kill()
+			await(t, "a failover", group.FailingOver)
+			isolate(group.Servers[2])
+		},
+		"killed, and its successor is cut off": func() {
+			old.Kill()
+			await(t, "its successor", func() bool { master := group.Master(); return master != nil && master != old })
+			isolate(group.Master())
+		},
+	}[kind]
 	var written string
 	lost := failOver(t, writers, fail, func() bool {
-		if master := group.Master(); master == nil || master == old {
+		if master := group.Master(); master == nil || slices.Contains(gone, master) {
 			return false
 		}
 		if kind == "partitioned" { // it may take writes until the App has heard of the other
@@ -234,6 +257,7 @@ func TestClusterFailoverWaits(t *testing.T) {
 		{"killed", 0, false}, {"killed", 1, false},
 		{"hangs", 0, false}, {"hangs", 1, false},
 		{"partitioned", 0, false}, {"partitioned", 1, true},
+		{"killed, and the others have no majority", 1, true},
 	} {
 		if test.usual || everyFailover() {
 			t.Run(fmt.Sprintf("%s, WaitReplicas %d", test.kind, test.wait), func(t *testing.T) { testClusterFailover(t, test.kind, test.wait) })
@@ -256,7 +280,18 @@ func testClusterFailover(t *testing.T, kind string, wait int) {
 	}
 	awaitReplicas(t, old, keyOf(idOf(t, writers[0].cookie())), 1)
 	id, _ := redis.String(old.Do(0, "CLUSTER", "MYID"), nil)
-	fail := map[string]func(){"killed": old.Kill, "hangs": old.Suspend, "partitioned": func() { cluster.Isolate(old) }}[kind]
+	fail := map[string]func(){
+		"killed": old.Kill, "hangs": old.Suspend, "partitioned": func() { cluster.Isolate(old) },
+		"killed, and the others have no majority": func() { // until they reach one another again
+			old.Kill()
+			cluster.Isolate(cluster.Nodes()[2])
+			await(t, "masters without a majority", func() bool {
+				info, _ := redis.String(other.Do(0, "CLUSTER", "INFO"), nil)
+				return strings.Contains(info, "cluster_state:fail")
+			})
+			cluster.Join()
+		},
+	}[kind]
 	var written string
 	lost := failOver(t, writers, fail, func() bool {
 		nodes, _ := redis.String(other.Do(0, "CLUSTER", "NODES"), nil)

@@ -69,6 +69,14 @@ func (c *DivisibleCluster) Isolate(node *Server) {
 	}
 }
 
+// Join ends what Isolate began. What was held up arrives.
+func (c *DivisibleCluster) Join() {
+	for i := range c.nodes {
+		c.relays[i].join()
+		c.buses[i].join()
+	}
+}
+
 // startCluster is StartCluster without a cleanup, except if it fails. Its nodes are within a network, if there is one.
 func startCluster(t testing.TB, masters, replicas int, within *DivisibleCluster) *Server {
 	t.Helper()

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/gomodule/redigo/redis"
 )
 
 // A Group is a master, its replicas, and sentinels that watch them: a master that they take for dead is replaced within
@@ -85,18 +87,23 @@ func startGroup(t testing.TB, divisible bool, args []string) *Group {
 
 // agreed reports whether every sentinel knows all servers and the other sentinels.
 func (g *Group) agreed() bool {
-	for _, address := range g.Sentinels {
-		reply, err := do(address, 0, "SENTINEL", "MASTER", g.Name)
-		fields, _ := reply.([]any)
-		known := map[string]string{}
-		for i := 0; i+1 < len(fields); i += 2 {
-			known[fmt.Sprintf("%s", fields[i])] = fmt.Sprintf("%s", fields[i+1])
-		}
-		if err != nil || known["num-slaves"] != "2" || known["num-other-sentinels"] != "2" {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(g.Sentinels, func(address string) bool {
+		known := g.known(address)
+		return known["num-slaves"] != "2" || known["num-other-sentinels"] != "2"
+	})
+}
+
+// known is what a sentinel says of the master.
+func (g *Group) known(address string) map[string]string {
+	known, _ := redis.StringMap(do(address, 0, "SENTINEL", "MASTER", g.Name))
+	return known
+}
+
+// FailingOver reports whether a sentinel is replacing the master.
+func (g *Group) FailingOver() bool {
+	return slices.ContainsFunc(g.Sentinels, func(address string) bool {
+		return strings.Contains(g.known(address)["flags"], "failover_in_progress")
+	})
 }
 
 // Master returns the server that most sentinels take for the master, nil if they don't agree.
