@@ -346,9 +346,7 @@ func TestCacheReadUnderWay(t *testing.T) {
 				defer close(done)
 				_, read, err = b.tab().try("get:a")
 			}()
-			for run := 0; run == 0; run, _ = server.Scripts() { // until Redis has read it
-				time.Sleep(time.Millisecond)
-			}
+			await(t, "the read in Redis", func() bool { run, _ := server.Scripts(); return run > 0 })
 			write(b)
 			proxy.PassSome(false)
 			<-done

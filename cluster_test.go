@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/gomodule/redigo/redis"
 	"go.uber.org/goleak"
@@ -40,9 +39,7 @@ func TestSlotMoves(t *testing.T) {
 		_, list, _ := b.tab().try("take:x", "drain", "inc:n:1")
 		done <- list
 	}()
-	for refused := 0; refused == 0; _, refused = server.Scripts() {
-		time.Sleep(time.Millisecond)
-	}
+	await(t, "a refusal", func() bool { _, refused := server.Scripts(); return refused > 0 })
 	move.Carry(session)
 	equal(t, "while the slot moves", []outcome{{Value: "y"}, {Value: "i=first"}, {Value: 3.0}}, <-done)
 	b.want([]outcome{{Value: "b"}, {}, {Value: 4.0}, {Value: "z"}}, "get:a", "set:a:c", "inc:n:1", "take:z")

@@ -36,7 +36,7 @@ func newApart(t *testing.T, server *redistest.Server, s pycket.Settings) *apart 
 	t.Helper()
 	a := &apart{site: newSite(t, s), server: server}
 	a.b = a.browser()
-	a.use(func(s *pycket.SessionManager) error { return s.Set("cart", "kept") })
+	require(t, a.use(func(s *pycket.SessionManager) error { return s.Set("cart", "kept") }))
 	a.session = server.OnlyKey()
 	for i := 0; a.user == ""; i++ {
 		user := fmt.Sprint("user", i)

@@ -445,7 +445,7 @@ func (s *Server) Hash(db int, key string) map[string]string {
 func (s *Server) Scripts() (run, refused int) {
 	s.t.Helper()
 	for _, node := range s.each() {
-		info, err := redis.String(node.Do(0, "INFO", "commandstats"), nil)
+		info, err := takeStats(node.Addr)
 		if err != nil {
 			s.t.Fatal(err)
 		}
@@ -458,7 +458,23 @@ func (s *Server) Scripts() (run, refused int) {
 				refused += rejected + failed
 			}
 		}
-		node.Do(0, "CONFIG", "RESETSTAT")
 	}
 	return run, refused
+}
+
+// takeStats returns the figures of a server's commands, and sets them to zero in the same step, so that none is missed.
+func takeStats(addr string) (info string, err error) {
+	c, err := redis.Dial("tcp", addr)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	c.Send("MULTI")
+	c.Send("INFO", "commandstats")
+	c.Send("CONFIG", "RESETSTAT")
+	replies, err := redis.Values(c.Do("EXEC"))
+	if err != nil {
+		return "", err
+	}
+	return redis.String(replies[0], nil)
 }
