@@ -223,7 +223,9 @@ func TestHTTP2Deadlines(t *testing.T) {
 func TestHTTP2Parallel(t *testing.T) {
 	redistest.Every(t, func(t *testing.T, server *redistest.Server) {
 		const requests = 64
-		site, connections := newHTTP2Site(t, settings(server))
+		s := settings(server)
+		s.Redis.Timeout = 30 * time.Second // the updates wait for one another
+		site, connections := newHTTP2Site(t, s)
 		b := site.browser()
 		b.must("set:first:x")
 		parallel(requests, func(i int) {

@@ -148,6 +148,9 @@ func TestOutages(t *testing.T) {
 		}
 		l := newLoad(t, s, o.loses)
 		l.proxy, l.resolves = proxy, resolves
+		if !o.hangs { // or slow
+			l.enough = 30
+		}
 		var ends []func()
 		end := func() {
 			for _, end := range ends {

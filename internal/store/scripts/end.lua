@@ -19,9 +19,10 @@ end
 -- so that a late write can tell "ended just now" from "expired long ago"; by is the token by which a request recognizes
 -- its own mark.
 --
--- Ending needs no memory: a full Redis refuses HSET as the first write of a script but not after PEXPIRE, and
--- if even so there is no room for the mark, the session ends without it. The mark comes before the fields
--- go: while a slot moves to another server of a cluster, a key that is gone can't be made again here.
+-- Ending needs no memory: a full Redis refuses HSET as the first write of a script but not after HDEL, here of a field
+-- that is not there. If even so there is no room for the mark, the session ends without it. The mark comes before the
+-- fields go: while a slot moves to another server of a cluster, a key that is gone can't be made again here. The TTL comes
+-- last: see keep.lua.
 local function finish(k, by)
   local fields = {}
   for _, name in ipairs(redis.call('HKEYS', k)) do
@@ -31,9 +32,10 @@ local function finish(k, by)
   local hash = redis.call('HGET', k, 'pycket:list')
   use('NDB') -- fails if it can't be used
   use('DB')
-  redis.call('PEXPIRE', k, LATE)
+  redis.call('HDEL', k, 'pycket:ends')
   redis.pcall('HSET', k, 'pycket:ended', now() .. by)
   remove(k, fields)
+  redis.call('PEXPIRE', k, LATE)
   forget(notes, messages)
   if hash then unlist(hash, k) end
 end

@@ -7,7 +7,6 @@
 local relist, list, handle, lasting
 local ms = left < idle and left or idle
 local ttl = ms == IDLE and 'IDLE' or ms
-redis.call('PEXPIRE', key, ttl)
 if noted then
   local notes, messages = names(key)
   use('NDB')
@@ -27,3 +26,6 @@ if owned then
     list = nil
   end
 end
+-- Nothing is written to the key after this. While a script runs, time stands still for all commands but PEXPIRE: if the
+-- clock was set back meanwhile, the key has expired for the rest of the script, and would be made again without a TTL.
+redis.call('PEXPIRE', key, ttl)
