@@ -173,40 +173,39 @@ func TestNameServer(t *testing.T) {
 // No byte of those that say what a script's answer is makes another answer of it: what a request gets is right, or it is
 // ErrUnavailable.
 func TestCorruptedOutcome(t *testing.T) {
-	redistest.Both(t, func(t *testing.T, server *redistest.Server) {
-		proxy, s := proxied(t, server)
-		s.Redis.Timeout = shortTimeout
-		site := newSite(t, s)
-		site.browser().must(append([]string{"set:a:b"}, everyOperation...)...) // the server has then seen the scripts
-		visit := func(op string, corrupt func(reply []byte) []byte) (outcome, string) {
-			b := site.browser()
-			b.must("setmany:a:b:n:1", "note:a:b", "add:i:t", "add:i:u")
-			var first []byte
-			proxy.Corrupt(func(reply []byte) []byte {
-				if first == nil {
-					first = slices.Clone(reply)
-				}
-				return corrupt(slices.Clone(reply))
-			})
-			_, list := b.do(op)
-			proxy.Corrupt(nil)
-			return list[0], string(first)
-		}
-		for _, op := range everyOperation {
-			right, reply := visit(op, slices.Clone[[]byte])
-			number := 1
-			if strings.HasPrefix(reply, ":") {
-				number = strings.Index(reply, "\r")
+	server := redistest.Start(t)
+	proxy, s := proxied(t, server)
+	s.Redis.Timeout = shortTimeout
+	site := newSite(t, s)
+	site.browser().must(append([]string{"set:a:b"}, everyOperation...)...) // the server has then seen the scripts
+	visit := func(op string, corrupt func(reply []byte) []byte) (outcome, string) {
+		b := site.browser()
+		b.must("setmany:a:b:n:1", "note:a:b", "add:i:t", "add:i:u")
+		var first []byte
+		proxy.Corrupt(func(reply []byte) []byte {
+			if first == nil {
+				first = slices.Clone(reply)
 			}
-			for at := range number {
-				for _, c := range "*:$+-0123456789" {
-					got, _ := visit(op, func(reply []byte) []byte { reply[at] = byte(c); return reply })
-					own := op == "handle" || op == "expiry" // what is right is the session's own
-					if got.Err != "ErrUnavailable" && !cmp.Equal(got, right) && !(own && got.Err == "") {
-						t.Errorf("%s, byte %d of %q changed into %q: %v", op, at, reply, c, got)
-					}
+			return corrupt(slices.Clone(reply))
+		})
+		_, list := b.do(op)
+		proxy.Corrupt(nil)
+		return list[0], string(first)
+	}
+	for _, op := range everyOperation {
+		right, reply := visit(op, slices.Clone[[]byte])
+		number := 1
+		if strings.HasPrefix(reply, ":") {
+			number = strings.Index(reply, "\r")
+		}
+		for at := range number {
+			for _, c := range "*:$+-0123456789" {
+				got, _ := visit(op, func(reply []byte) []byte { reply[at] = byte(c); return reply })
+				own := op == "handle" || op == "expiry" // what is right is the session's own
+				if got.Err != "ErrUnavailable" && !cmp.Equal(got, right) && !(own && got.Err == "") {
+					t.Errorf("%s, byte %d of %q changed into %q: %v", op, at, reply, c, got)
 				}
 			}
 		}
-	})
+	}
 }
