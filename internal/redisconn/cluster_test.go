@@ -68,7 +68,7 @@ func TestSlotMoves(t *testing.T) {
 	do()
 	move.End()
 	do() // there is a MOVED
-	if got := c.slots[server.SlotOf(key)].address; got == server.NodeOf(key).Addr {
+	if got := c.slots[server.SlotOf(key)].address; got != server.NodeOf(key).Addr {
 		t.Error("it has not learned where the slot is")
 	}
 	do()

@@ -80,7 +80,7 @@ func (c *DivisibleCluster) Join() {
 // startCluster is StartCluster without a cleanup, except if it fails. Its nodes are within a network, if there is one.
 func startCluster(t testing.TB, masters, replicas int, within *DivisibleCluster) *Server {
 	t.Helper()
-	cluster := &Server{t: t, masters: masters}
+	cluster := &Server{t: t, masters: masters, moved: make(map[int]int)}
 	ready := false
 	defer func() {
 		if !ready && len(cluster.nodes) > 0 {
@@ -200,20 +200,31 @@ func (s *Server) Nodes() []*Server { return s.nodes }
 // SlotOf returns the slot of a key.
 func (s *Server) SlotOf(key string) int { return redisc.Slot(key) }
 
-// NodeOf returns the node that StartCluster made the master of a key's slot.
-func (s *Server) NodeOf(key string) *Server { return s.nodes[s.SlotOf(key)/64%s.masters] }
+// NodeOf returns the master that StartCluster, or the last move of its slot, gave a key to.
+func (s *Server) NodeOf(key string) *Server { return s.nodes[s.masterOf(s.SlotOf(key))] }
+
+// masterOf returns the place of a slot's master among the nodes.
+func (s *Server) masterOf(slot int) int {
+	if to, ok := s.moved[slot]; ok {
+		return to
+	}
+	return slot / 64 % s.masters
+}
 
 // A Move is a slot on its way from one master to another.
 type Move struct {
 	slot     int
 	from, to *Server
+	ended    func()
 }
 
 // BeginMove begins to move the slot of a key to another master. The keys stay until Carry moves them.
 func (s *Server) BeginMove(key string) *Move {
 	s.t.Helper()
 	slot := s.SlotOf(key)
-	m := &Move{slot: slot, from: s.NodeOf(key), to: s.nodes[(slot/64+1)%s.masters]}
+	from := s.masterOf(slot)
+	to := (from + 1) % s.masters
+	m := &Move{slot: slot, from: s.nodes[from], to: s.nodes[to], ended: func() { s.moved[slot] = to }}
 	m.to.Do(0, "CLUSTER", "SETSLOT", m.slot, "IMPORTING", m.from.Do(0, "CLUSTER", "MYID"))
 	m.from.Do(0, "CLUSTER", "SETSLOT", m.slot, "MIGRATING", m.to.Do(0, "CLUSTER", "MYID"))
 	return m
@@ -233,6 +244,7 @@ func (m *Move) End() {
 	id := m.to.Do(0, "CLUSTER", "MYID")
 	m.to.Do(0, "CLUSTER", "SETSLOT", m.slot, "NODE", id)
 	m.from.Do(0, "CLUSTER", "SETSLOT", m.slot, "NODE", id)
+	m.ended()
 }
 
 // Undo leaves the slot where it was.

@@ -120,6 +120,7 @@ type Server struct {
 	*daemon           // not of a cluster
 	nodes   []*Server // of a cluster, masters first
 	masters int
+	moved   map[int]int // a slot that a Move gave to another master, and its place among the nodes
 }
 
 // A daemon is what a Server and its copies by On share.
