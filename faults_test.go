@@ -1263,6 +1263,25 @@ func TestReadsWhileWritesAreRefused(t *testing.T) {
 	})
 }
 
+// To renew a session takes no memory either.
+func TestRenewingNeedsNoMemory(t *testing.T) {
+	for _, read := range []string{"get:a", "peek:x", "take:x"} {
+		t.Run(read, func(t *testing.T) {
+			refuse(t, "OOM", func(t *testing.T, server *redistest.Server, begin, recover func()) {
+				b := newSite(t, settings(server)).browser()
+				b.must("login:ann", "set:a:b")
+				key := keyOf(idOf(t, b.cookie()))
+				overdue(server, key)
+				begin()
+				b.must(read)
+				if left := server.Do(0, "PTTL", key).(int64); left < (23 * time.Hour).Milliseconds() {
+					t.Errorf("%v are left", time.Duration(left)*time.Millisecond)
+				}
+			})
+		})
+	}
+}
+
 // A Redis that refuses writes says so. What would be taken stays where it is, and is not handed out. And that nobody is
 // signed in, it can't say: it may be one that others have left.
 func TestWritesAreRefused(t *testing.T) {

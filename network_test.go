@@ -175,12 +175,16 @@ func TestNameServer(t *testing.T) {
 func TestCorruptedOutcome(t *testing.T) {
 	server := redistest.Start(t)
 	proxy, s := proxied(t, server)
-	s.Redis.Timeout = shortTimeout
+	s.Redis.Timeout = time.Second
 	site := newSite(t, s)
 	site.browser().must(append([]string{"set:a:b"}, everyOperation...)...) // the server has then seen the scripts
-	visit := func(op string, corrupt func(reply []byte) []byte) (outcome, string) {
-		b := site.browser()
-		b.must("setmany:a:b:n:1", "note:a:b", "add:i:t", "add:i:u")
+	visit := func(before, op string, corrupt func(reply []byte) []byte) (outcome, string) {
+		other := site.browser()
+		other.must("setmany:a:b:n:1", "note:a:b", "add:i:t", "add:i:u")
+		b := other.tab()
+		if before != "" {
+			other.must(before)
+		}
 		var first []byte
 		proxy.Corrupt(func(reply []byte) []byte {
 			if first == nil {
@@ -192,20 +196,30 @@ func TestCorruptedOutcome(t *testing.T) {
 		proxy.Corrupt(nil)
 		return list[0], string(first)
 	}
-	for _, op := range everyOperation {
-		right, reply := visit(op, slices.Clone[[]byte])
+	try := func(before, op string) {
+		right, reply := visit(before, op, slices.Clone[[]byte])
 		number := 1
-		if strings.HasPrefix(reply, ":") {
+		switch reply[0] {
+		case ':':
 			number = strings.Index(reply, "\r")
+		case '+': // and a time
+			number = len("+DD")
 		}
 		for at := range number {
-			for _, c := range "*:$+-0123456789" {
-				got, _ := visit(op, func(reply []byte) []byte { reply[at] = byte(c); return reply })
+			for _, c := range "*:$+-0123456789DR" {
+				got, _ := visit(before, op, func(reply []byte) []byte { reply[at] = byte(c); return reply })
 				own := op == "handle" || op == "expiry" // what is right is the session's own
 				if got.Err != "ErrUnavailable" && !cmp.Equal(got, right) && !(own && got.Err == "") {
-					t.Errorf("%s, byte %d of %q changed into %q: %v", op, at, reply, c, got)
+					t.Errorf("%s, then %s, byte %d of %q changed into %q: %v", before, op, at, reply, c, got)
 				}
 			}
 		}
+	}
+	for _, op := range everyOperation {
+		try("", op)
+	}
+	for _, before := range []string{"rotate", "destroy"} { // in another tab
+		try(before, "set:a:c")
+		try(before, "destroy")
 	}
 }

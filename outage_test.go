@@ -148,7 +148,7 @@ func TestOutages(t *testing.T) {
 		}
 		l := newLoad(t, s, o.loses)
 		l.proxy, l.resolves = proxy, resolves
-		if !o.hangs { // or slow
+		if !o.hangs {
 			l.enough = 30
 		}
 		var ends []func()

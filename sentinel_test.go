@@ -218,8 +218,9 @@ func testSentinelFailover(t *testing.T, kind string, wait int) {
 		},
 		"killed, and its successor is cut off": func() {
 			old.Kill()
-			await(t, "its successor", func() bool { master := group.Master(); return master != nil && master != old })
-			isolate(group.Master())
+			var successor *redistest.Server
+			await(t, "its successor", func() bool { successor = group.Master(); return successor != nil && successor != old })
+			isolate(successor)
 		},
 	}[kind]
 	var written string

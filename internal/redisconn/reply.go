@@ -2,6 +2,7 @@ package redisconn
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -117,9 +118,9 @@ func (l *List) Next() (item []byte, ok bool) {
 // Size returns how much memory the items take, in bytes.
 func (l List) Size() int { return len(l.rest) }
 
-// TrimMark removes the last item if it is the byte mark, and reports whether it was.
-func (l *List) TrimMark(mark byte) bool {
-	rest, ok := bytes.CutSuffix(l.rest, []byte{'$', '1', '\r', '\n', mark, '\r', '\n'})
+// TrimMark removes the last item if it is mark, and reports whether it was.
+func (l *List) TrimMark(mark string) bool {
+	rest, ok := bytes.CutSuffix(l.rest, fmt.Appendf(nil, "$%d\r\n%s\r\n", len(mark), mark))
 	if ok {
 		l.rest = rest
 	}

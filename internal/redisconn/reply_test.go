@@ -61,7 +61,7 @@ func take(r Reply) {
 	replies := Replies{r}
 	replies.mayPass()
 	items, _ := r.List()
-	items.TrimMark('W')
+	items.TrimMark("W")
 	for left := len(items.rest); ; left = len(items.rest) {
 		if _, more := items.Next(); !more {
 			return

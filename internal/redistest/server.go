@@ -477,5 +477,8 @@ func takeStats(addr string) (info string, err error) {
 	if err != nil {
 		return "", err
 	}
+	if refused, ok := replies[1].(redis.Error); ok {
+		return "", refused
+	}
 	return redis.String(replies[0], nil)
 }

@@ -289,26 +289,20 @@ func (s *Store) located(err error) error {
 	return err
 }
 
-// ended reads the answer for an id that was ended: D or R, how many milliseconds ago, and a token.
+// ended reads the answer for an id that was ended: DD or RR, how many milliseconds ago, and a token.
 func ended(status string) (Outcome, error) {
 	when, token, _ := strings.Cut(status, " ")
-	if when == "" {
+	state := Destroyed
+	ago, ok := strings.CutPrefix(when, "DD")
+	if !ok {
+		state = Rotated
+		ago, ok = strings.CutPrefix(when, "RR")
+	}
+	ms, err := strconv.ParseInt(ago, 10, 64)
+	if !ok || err != nil {
 		return Outcome{}, ErrMalformed
 	}
-	ms, err := strconv.ParseInt(when[1:], 10, 64)
-	o := Outcome{Ago: time.Duration(ms) * time.Millisecond, Token: token}
-	switch status[0] {
-	case 'D':
-		o.State = Destroyed
-	case 'R':
-		o.State = Rotated
-	default:
-		err = ErrMalformed
-	}
-	if err != nil {
-		return Outcome{}, ErrMalformed
-	}
-	return o, nil
+	return Outcome{State: state, Ago: time.Duration(ms) * time.Millisecond, Token: token}, nil
 }
 
 // An answer is what a script that writes to a session returns.

@@ -183,7 +183,7 @@ func TestErrorLines(t *testing.T) {
 
 // What a script says of an id that was ended.
 func FuzzEnded(f *testing.F) {
-	for _, status := range []string{"", "D12", "D12 token", "R0 ", "R-5 ", "X1", "D", "D12x", "D99999999999999999999", " "} {
+	for _, status := range []string{"", "DD12", "DD12 token", "RR0 ", "RR-5 ", "DR1", "DD", "DD12x", "DD99999999999999999999", " "} {
 		f.Add(status)
 	}
 	f.Fuzz(func(t *testing.T, status string) {

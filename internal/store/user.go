@@ -211,8 +211,10 @@ func (s *Store) Members(ctx context.Context, began Began, user string, end bool,
 		}
 		err = cmp.Or(err, o.Unconfirmed)
 		items, _ := r.List()
-		more := items.TrimMark('M')
-		items.TrimMark('E')
+		more := items.TrimMark("MM")
+		if !more && !items.TrimMark("EE") {
+			return members, ErrMalformed
+		}
 		var handles []string
 		for item, ok := items.Next(); ok; item, ok = items.Next() {
 			handles = append(handles, string(item))
@@ -288,13 +290,13 @@ func (s *Store) look(ctx context.Context, began Began, user string, handles []st
 				seen, _ := items.Next()
 				auth, _ := items.Next()
 				agent, _ := items.Next()
-				switch string(created) {
-				case "":
+				switch {
+				case len(created) == 0:
 					if o.Unconfirmed == nil {
 						dead = append(dead, string(handle))
 					}
 					continue
-				case "L":
+				case string(created) == "L" || string(agent) == "L" && len(auth) == 1: // a byte of one may have changed
 					err = cmp.Or(err, errLater)
 					continue
 				}

@@ -5,4 +5,4 @@
 -- returns: the answer
 local rest = redis.call('PTTL', key)
 if rest >= 0 and math.abs((left < idle and left or idle) - rest) <= idle / 10 then return answer end
-if type(redis.pcall('PEXPIRE', key, 'IDLE')) == 'table' then return answer end
+if type(redis.pcall('HDEL', key, 'pycket:ends')) == 'table' then return answer end

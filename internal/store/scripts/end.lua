@@ -35,7 +35,7 @@ local function finish(k, by)
   redis.call('HDEL', k, 'pycket:ends')
   redis.pcall('HSET', k, 'pycket:ended', now() .. by)
   remove(k, fields)
-  redis.call('PEXPIRE', k, LATE)
+  pcall(redis.call, 'PEXPIRE', k, LATE) -- fails if the key is gone, and its slot moves
   forget(notes, messages)
   if hash then unlist(hash, k) end
 end

@@ -19,6 +19,7 @@ if owned then
   list = not CLUSTER and seen[2] and LIST .. '{' .. seen[2] .. '}'
   if listed or math.abs(now() - (tonumber(seen[1] or nil) or 0)) >= idle / 10
     or list and redis.call('PTTL', list) < ms - 1000 then
+    redis.call('HDEL', key, 'pycket:ends') -- after which a full Redis takes the next: see end.lua
     redis.call('HSET', key, 'pycket:seen', now())
     relist, handle = CLUSTER and seen[2], string.sub(key, #SESSION + 2, -2)
     lasting = math.min(ms + math.ceil(idle / 10) + 1000, left)
@@ -26,6 +27,7 @@ if owned then
     list = nil
   end
 end
--- Nothing is written to the key after this. While a script runs, time stands still for all commands but PEXPIRE: if the
--- clock was set back meanwhile, the key has expired for the rest of the script, and would be made again without a TTL.
+-- The key is not used after this. Before Redis 7.2, PEXPIRE counts from the clock as it is now, but whether a key has
+-- expired is decided by the time at which the script began: if the clock was set back meanwhile, the key has expired for
+-- the rest of the script. It would be found gone, and made again without a TTL.
 redis.call('PEXPIRE', key, ttl)

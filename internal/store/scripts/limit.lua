@@ -8,11 +8,13 @@ if auth ~= '0' and MAXSESSIONS > 0 and not CLUSTER then
   local handles, others = redis.pcall('ZRANGE', LIST .. '{' .. hash .. '}', 0, -1), {}
   for i = 1, handles.err and 0 or #handles do -- a key of another type is not pycket's
     local k = SESSION .. '{' .. handles[i] .. '}'
-    local created, fields = member(k, user)
-    if not created then
-      unlist(hash, k)
-    elseif fields and k ~= key then
-      others[#others + 1] = { k, tonumber(fields[4] or nil) or (tonumber(created) or 0) * 1000 }
+    if k ~= key then
+      local created, fields = member(k, user)
+      if not created then
+        unlist(hash, k)
+      elseif fields then
+        others[#others + 1] = { k, tonumber(fields[4] or nil) or (tonumber(created) or 0) * 1000 }
+      end
     end
   end
   table.sort(others, function(a, b) return a[2] < b[2] end)

@@ -1,6 +1,6 @@
 -- Reads a user's list, a thousand handles at a time. Runs, alone.
 -- in: KEYS[1]: the list; ARGV[1]: the score to begin with; ARGV[2]: '1' if they are to be ended
--- returns: handles, then the last score, 'M' if there may be more or 'E' if not, and ARGV[1]
+-- returns: handles, then the last score, 'MM' if there may be more or 'EE' if not, and ARGV[1]
 if ARGV[2] == '1' then
   -- A replica, which may be behind, refuses to write. A master that was replaced, and does not know, finds no replica to
   -- confirm it; a full one writes nothing.
@@ -11,6 +11,6 @@ local found = redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], '+inf', 'WITHSCORES'
 local out = {}
 for i = 1, #found, 2 do out[#out + 1] = found[i] end
 out[#out + 1] = found[#found] or ''
-out[#out + 1] = #found == 2000 and 'M' or 'E'
+out[#out + 1] = #found == 2000 and 'MM' or 'EE'
 out[#out + 1] = ARGV[1]
 return out

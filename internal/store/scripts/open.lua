@@ -5,7 +5,7 @@
 --   script answers; into, first, last, the hash to set values in and which of ARGV are their names and values; listed,
 --   the session takes its place on the user's list in any case
 -- out, to stay as it is: record, flags, size, as they are stored; left, the milliseconds until the absolute timeout
--- returns: LATER; EXPIRED or, if that is known, how many milliseconds ago the id was destroyed (D) or rotated away (R),
+-- returns: LATER; EXPIRED or, if that is known, how many milliseconds ago the id was destroyed (DD) or rotated away (RR),
 --   and the token of the request that destroyed it
 --
 -- The record, the field pycket:id, is the verifier of the one id that is alive (1–22), when the session was created
@@ -27,7 +27,7 @@ if verifier ~= id and verifier ~= other then
   at = tonumber(at)
   if not at or at <= 0 or at >= 1e15 then return EXPIRED end
   local ago = math.abs(now() - at) -- the clock may have been set back
-  return redis.status_reply((record and 'R' or 'D') .. ago .. ' ' .. token)
+  return redis.status_reply((record and 'RR' or 'DD') .. ago .. ' ' .. token)
 end
 local size = tonumber(string.sub(record, 37)) or 0
 if not (size >= 0 and size < 1e14) then size = 0 end

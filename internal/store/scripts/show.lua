@@ -1,6 +1,6 @@
 -- Shows all that is stored of a session, by its handle, without its id. Runs, last.
 -- in: ARGV[2]: '1' for values too; names, use, now, later
--- returns: LATER; EXPIRED or, if it was ended, how many milliseconds ago (D). Else a list: in how many milliseconds the session
+-- returns: LATER; EXPIRED or, if it was ended, how many milliseconds ago (DD). Else a list: in how many milliseconds the session
 --   expires; then of each field (s), notification (n) and message (m) its kind, its name, its size and, if asked for or
 --   reserved, its value. Then ARGV[1]
 local fields, record = redis.call('HGETALL', key), redis.call('HGET', key, 'pycket:id')
@@ -8,7 +8,7 @@ if not record then
   local at = string.match(redis.call('HGET', key, 'pycket:ended') or '', '^%d+')
   at = tonumber(at)
   if not at or at <= 0 or at >= 1e15 then return EXPIRED end
-  return redis.status_reply('D' .. math.abs(now() - at)) -- the clock may have been set back
+  return redis.status_reply('DD' .. math.abs(now() - at)) -- the clock may have been set back
 end
 if later(record) then return LATER end
 local out, notes, messages = { redis.call('PTTL', key) .. '' }, names(key)
